@@ -1,0 +1,103 @@
+"""One hierarchy of errors: a message for a person, a code for a machine, a remedy for both."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AvatarError(Exception):
+    """Base of everything this project raises on purpose.
+
+    `message` names the file or field and the limit that was missed; `remedy` says what to do about it. `code` is
+    stable and meant for machines; `exit_code` is what the command line returns. Neither text may carry a secret.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}"
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the error as a flat mapping, for `--json` and for Dagster metadata."""
+        return {"code": self.code, "message": self.message, "remedy": self.remedy}
+
+
+class InvalidInput(AvatarError):
+    """The caller gave something that cannot be used; trying again unchanged will fail again."""
+
+    code = "invalid_input"
+    exit_code = 2
+
+
+class InvalidId(InvalidInput):
+    """An avatar, request or batch id is not a slug."""
+
+    code = "invalid_id"
+
+
+class InvalidMedia(InvalidInput):
+    """A file is not media that we accept: container, codec, size, length, pixels, or damaged."""
+
+    code = "invalid_media"
+
+
+class FaceNotUsable(InvalidInput):
+    """The video is sound but shows no face, several people, or a face too small to work with."""
+
+    code = "face_not_usable"
+
+
+class SpeechNotUsable(InvalidInput):
+    """There is no audio, or no speech in it, and the avatar was to get its voice from it."""
+
+    code = "speech_not_usable"
+
+
+class InvalidText(InvalidInput):
+    """A script is empty, too long, or holds nothing that can be spoken."""
+
+    code = "invalid_text"
+
+
+class ConsentMissing(InvalidInput):
+    """There is no valid consent record for what was asked."""
+
+    code = "consent_missing"
+
+
+class NotFound(InvalidInput):
+    """The named avatar, request, batch or artifact does not exist."""
+
+    code = "not_found"
+
+
+class Conflict(InvalidInput):
+    """The name is taken by something else."""
+
+    code = "conflict"
+
+
+class QualityTooLow(AvatarError):
+    """A result was made and did not pass its own checks; it is not published."""
+
+    code = "quality_too_low"
+
+
+class EnvironmentProblem(AvatarError):
+    """The machine lacks something: a system library, an optional package, a model file, a working OpenGL."""
+
+    code = "environment"
+    exit_code = 3
+
+
+class StoreCorrupt(AvatarError):
+    """An artifact in the store does not match its manifest."""
+
+    code = "store_corrupt"
+    exit_code = 4
