@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 
@@ -14,3 +17,21 @@ class Progress(Protocol):
 
 def silent(stage: str, done: float, total: float | None) -> None:
     """Listen to nothing: the default."""
+
+
+_LISTENER: ContextVar[Progress] = ContextVar("progress listener", default=silent)
+
+
+@contextmanager
+def listening(progress: Progress) -> Iterator[None]:
+    """Make `progress` the listener of everything that runs in this block, however deep below it."""
+    token = _LISTENER.set(progress)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+def listener() -> Progress:
+    """Return the listener of the block we are in."""
+    return _LISTENER.get()

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
 
     sentry_dsn: SecretStr | None = None
 
+    dagster_home: Path | None = Field(default=None, validation_alias="DAGSTER_HOME")
+    """Dagster's own variable; unset, Dagster's state is under `home` too."""
+
     @property
     def store_uri(self) -> str:
         """Where artifacts live."""

@@ -1,0 +1,1 @@
+"""Dagster assets, checks, partitions and jobs: bindings over the engine, no algorithms."""

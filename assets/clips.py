@@ -1,0 +1,105 @@
+"""The assets of one batch of clips. Partition key: the batch's id."""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from assets.avatars import OWNERS
+from assets.binding import Outcome, failure, materialize, metadata, picture
+from assets.compute import CPU_TAGS, GPU_POOL, GPU_TAGS
+from assets.partitions import clip_batches
+from avatar_pipeline.errors import AvatarError
+from avatar_pipeline.stages import batches, clips
+from avatar_pipeline.stages.batches import BatchResult
+from avatar_pipeline.stages.line import Line
+from resources.line import LineResource
+
+
+@dg.asset(
+    partitions_def=clip_batches,
+    group_name="clips",
+    kinds={"python"},
+    owners=OWNERS,
+    code_version=batches.MANIFEST_VERSION,
+    op_tags=CPU_TAGS,
+)
+def clip_batch_manifest(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
+    """The requests of this batch, claimed once and written down: every later run makes the same clips."""
+    with line.open(context) as bench:
+        yield from materialize(bench, lambda: batches.make_manifest(bench, context.partition_key))
+
+
+@dg.asset(
+    deps=[clip_batch_manifest],
+    partitions_def=clip_batches,
+    group_name="clips",
+    kinds={"python"},
+    owners=OWNERS,
+    code_version=clips.SPEECH_VERSION,
+    op_tags=CPU_TAGS,
+)
+def synthesized_speech(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
+    """Each request of the batch, spoken with its avatar's voice, with phoneme, word and viseme times."""
+    with line.open(context) as bench:
+        yield from _batch(context, bench, batches.synthesize_batch)
+
+
+@dg.asset(
+    deps=[synthesized_speech],
+    partitions_def=clip_batches,
+    group_name="clips",
+    kinds={"opengl", "ffmpeg"},
+    owners=OWNERS,
+    code_version=clips.CLIP_VERSION,
+    op_tags=GPU_TAGS,
+    pool=GPU_POOL,
+    check_specs=[
+        dg.AssetCheckSpec(
+            "all_rendered",
+            asset="rendered_clips",
+            description="Every clip is as long as its sound, and its mouth does what it was told, in time.",
+            blocking=True,
+        )
+    ],
+)
+def rendered_clips(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
+    """Each request of the batch as a finished clip; clips that exist are not rendered again."""
+    with line.open(context) as bench:
+        yield from _batch(context, bench, batches.render_batch, check="all_rendered")
+
+
+def _batch(
+    context: dg.AssetExecutionContext, line: Line, work: Callable[[Line, str], BatchResult], *, check: str | None = None
+) -> Outcome:
+    try:
+        batch = work(line, context.partition_key)
+    except AvatarError as error:
+        raise failure(error) from error
+    shown = metadata(line, batch.index) | {
+        "stage_seconds": round(batch.seconds, 3),
+        "cost_usd": float(batch.cost),
+        "items_reused": batch.reused,
+        "items": _table(batch),
+    }
+    for result in list(batch.done.values())[:1]:
+        if "preview.jpg" in result.artifact.files:
+            shown["preview"] = picture(line.store.local(result.artifact, "preview.jpg").read_bytes())
+    results = []
+    if check is not None:
+        told = "; ".join(f"{name}: {error}" for name, error in batch.failed.items())
+        description = told or f"All {len(batch.done)} clips are made and passed their checks."
+        results = [dg.AssetCheckResult(check_name=check, passed=not batch.failed, description=description)]
+    yield dg.MaterializeResult(metadata=shown, check_results=results)
+
+
+def _table(batch: BatchResult) -> dg.MetadataValue:
+    rows = ["| request | avatar | result | seconds | USD |", "|---|---|---|---|---|"]
+    for name, result in batch.done.items():
+        state = "reused" if result.reused else "made"
+        owner = result.artifact.slot.owner
+        rows.append(f"| {name} | {owner} | {state} | {result.seconds:.1f} | {result.cost} |")
+    rows += [f"| {name} | | failed: {error.code} | | |" for name, error in batch.failed.items()]
+    return dg.MetadataValue.md("\n".join(rows))
+
+
+clip_assets = [clip_batch_manifest, synthesized_speech, rendered_clips]

@@ -1,0 +1,210 @@
+"""The commands of `avatar`: they parse, call, and print.
+
+Exit codes: 0 done; 1 failed; 2 the input is at fault; 3 the machine lacks something; 4 the store is damaged; 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.table import Table
+
+from avatar_pipeline.cli import console, work
+from avatar_pipeline.cli.bench import open_line
+from avatar_pipeline.consent import read_consent
+from avatar_pipeline.errors import AvatarError
+from avatar_pipeline.stages.intake import DEFAULT_GREETING, DEFAULT_VOICE
+
+app = typer.Typer(
+    name="avatar",
+    help="Turn a talking-head video into an avatar that says what you type.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AvatarId = Annotated[str, typer.Argument(metavar="ID", help="The avatar's id: a-z, 0-9 and '-'.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
+
+
+@app.command()
+def create(
+    avatar_id: AvatarId,
+    video: Annotated[Path, typer.Argument(help="A video of one person talking to the camera.")],
+    consent: Annotated[Path, typer.Option(help="The person's consent, see docs/consent.md.")],
+    voice: Annotated[
+        str, typer.Option(help="enrol:<language>: the video's voice; local:<language>: a stock voice.")
+    ] = DEFAULT_VOICE,
+    greeting: Annotated[str, typer.Option(help="What the avatar says first.")] = DEFAULT_GREETING,
+    as_json: AsJson = False,
+) -> None:
+    """Make an avatar from a video. Interrupted, it goes on where it was when called again."""
+    with open_line() as line, console.showing_progress(quiet=as_json):
+        work.create(line, avatar_id, video, read_consent(consent), voice=voice, greeting=greeting)
+    show(avatar_id, as_json=as_json)
+
+
+@app.command()
+def say(
+    avatar_id: AvatarId,
+    text: Annotated[str, typer.Argument(help="What to say, up to 5,000 characters.")],
+    out: Annotated[Path | None, typer.Option(help="Where to put the clip, an .mp4 file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a clip in which the avatar says TEXT."""
+    with open_line() as line, console.showing_progress(quiet=as_json):
+        clip, path = work.say(line, avatar_id, text, out=out)
+    facts = {name: clip.facts[name] for name in ("frames", "seconds", "sync_r", "renderer")}
+    if as_json:
+        console.say_json({"clip": str(path), "key": clip.key, **facts})
+    else:
+        console.out.print(f"{path}  ({facts['seconds']} s, {facts['frames']} frames)", soft_wrap=True)
+
+
+@app.command()
+def show(avatar_id: AvatarId, as_json: AsJson = False) -> None:
+    """Show an avatar: its state, its artifacts, what they took and cost."""
+    with open_line() as line:
+        avatar = line.ledger.avatar(avatar_id)
+        made = work.inventory(line, avatar_id)
+        landmarks = [m for m in made if m.name == "landmarks"]
+        advice = (
+            line.store.require_current(work.Slot.avatar(avatar_id, "landmarks")).facts["advice"] if landmarks else []
+        )
+    if as_json:
+        console.say_json(
+            {
+                "id": avatar.id,
+                "state": avatar.state,
+                "voice": avatar.voice,
+                "source": avatar.source_name,
+                "consent_id": avatar.consent.consent_id,
+                "created_at": avatar.created_at,
+                "error": avatar.error,
+                "advice": advice,
+                "artifacts": [item.as_dict() for item in made],
+            }
+        )
+        return
+    console.out.print(f"{avatar.id}: {avatar.state}, voice {avatar.voice}, from {avatar.source_name}", soft_wrap=True)
+    if avatar.error:
+        console.out.print(f"  {avatar.error['message']} {avatar.error['remedy']}", soft_wrap=True)
+    for sentence in advice:
+        console.out.print(f"  advice: {sentence}", soft_wrap=True)
+    console.out.print(inventory_table(made))
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the avatars."""
+    with open_line() as line:
+        avatars = line.ledger.avatars()
+    if as_json:
+        console.say_json(
+            [{"id": a.id, "state": a.state, "voice": a.voice, "created_at": a.created_at} for a in avatars]
+        )
+        return
+    table = Table("id", "state", "voice", "made from", "created", box=None)
+    for avatar in avatars:
+        created = f"{avatar.created_at:%Y-%m-%d %H:%M} UTC"
+        table.add_row(avatar.id, avatar.state, avatar.voice, avatar.source_name, created)
+    console.out.print(table)
+
+
+@app.command()
+def rm(
+    avatar_id: AvatarId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove an avatar: its artifacts, its voice, its rows. Asks first."""
+    with open_line() as line:
+        line.ledger.avatar(avatar_id)
+        if not yes:
+            typer.confirm(f"Remove {avatar_id}, its voice and all its clips?", abort=True, err=True)
+        work.remove(line, avatar_id)
+    if as_json:
+        console.say_json({"removed": avatar_id})
+    else:
+        console.out.print(f"Removed {avatar_id}.")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("out/demo"), as_json: AsJson = False
+) -> None:
+    """Make a sample upload, an avatar from it, and three clips; leave them with a report in OUT."""
+    from avatar_pipeline.cli.demo import run_demo
+
+    with open_line() as line, console.showing_progress(quiet=as_json):
+        result = run_demo(line, out)
+    if as_json:
+        console.say_json(
+            {"reused": result.all_reused, "seconds": round(result.seconds, 2), "report": str(result.report)}
+            | {"artifacts": [item.as_dict() for item in result.made]}
+        )
+        return
+    console.out.print(inventory_table(result.made))
+    told = "Everything was there already; nothing was computed again" if result.all_reused else "Done"
+    console.out.print(f"{told}, in {result.seconds:.1f} s. Look at {result.report}", soft_wrap=True)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check this machine: versions, GPU, OpenGL, models, store, ledger, voice provider."""
+    from avatar_pipeline.cli.doctor import examine
+
+    findings = examine()
+    if as_json:
+        console.say_json([finding.as_dict() for finding in findings])
+    for finding in [] if as_json else findings:
+        mark, colour = ("ok     ", "green") if finding.ok else ("problem", "red")
+        console.out.print(f"[{colour}]{mark}[/] {finding.name}: {finding.told}", soft_wrap=True)
+        if finding.remedy:
+            console.out.print(f"        {finding.remedy}", soft_wrap=True)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(3)
+
+
+def inventory_table(made: list[work.Made]) -> Table:
+    """Return artifacts as a table: name, path, size, seconds, estimated cost."""
+    table = Table("artifact", "path", box=None)
+    for title in ("size", "seconds", "est. cost USD"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for item in made:
+        size = f"{item.size_bytes / 1024:,.0f} KiB"
+        told = "reused" if item.reused else ""
+        table.add_row(item.name, item.path, size, f"{item.seconds:.2f}", f"{item.cost:.6f}", told)
+    total = sum((item.cost for item in made), start=work.Decimal(0))
+    table.add_row("total", "", "", f"{sum(item.seconds for item in made):.2f}", f"{total:.6f}", "")
+    return table
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with a code that means something."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_run(lambda: app(arguments, standalone_mode=False), as_json="--json" in arguments))
+
+
+def _run(command: Callable[[], Any], *, as_json: bool) -> int:
+    try:
+        code = command()
+    except AvatarError as error:
+        console.say_error(error, as_json=as_json)
+        return error.exit_code
+    except click.exceptions.Abort:
+        return 130
+    except click.exceptions.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. Call the same command again to go on.\n")
+        return 130
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,131 @@
+"""`avatar doctor`: what this machine has and lacks, each finding with its remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from avatar_pipeline.errors import AvatarError, EnvironmentProblem
+from avatar_pipeline.settings import Settings, read_settings
+
+_PACKAGES = ("dagster", "torch", "mediapipe", "av", "moderngl", "numpy", "pandas")
+_ENGINE = 'Install the worker\'s packages: pip install "avatar-pipeline[engine,local-voice]".'
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    told: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, str | bool]:
+        """Return the finding for `--json`."""
+        return {"name": self.name, "ok": self.ok, "told": self.told, "remedy": self.remedy}
+
+
+def examine() -> list[Finding]:
+    """Look at everything the pipeline needs; nothing is changed but that missing folders are made."""
+    try:
+        settings = read_settings()
+    except AvatarError as error:
+        return [Finding("settings", False, error.message, error.remedy)]
+    findings = [Finding("python", True, platform.python_version()), *_packages()]
+    looks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+        ("gpu", _gpu),
+        ("opengl", _opengl),
+        ("face model", _face_model),
+        ("store", _store),
+        ("ledger", _ledger),
+        ("voice provider", _voice),
+    )
+    return findings + [_look(name, look, settings) for name, look in looks]
+
+
+def _look(name: str, look: Callable[[Settings], str], settings: Settings) -> Finding:
+    try:
+        return Finding(name, True, look(settings))
+    except AvatarError as error:
+        return Finding(name, False, error.message, error.remedy)
+    except ImportError as error:
+        return Finding(name, False, f"{error.name} cannot be imported: {error}.", _ENGINE)
+
+
+def _packages() -> Iterator[Finding]:
+    for package in _PACKAGES:
+        try:
+            yield Finding(package, True, importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(package, False, "not installed", _ENGINE)
+
+
+def _gpu(_: Settings) -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "none; everything runs on the CPU"
+    return ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+
+
+def _opengl(_: Settings) -> str:
+    from avatar_pipeline.render.renderer import create_context
+
+    with create_context() as context:
+        return str(context.info["GL_RENDERER"])
+
+
+def _face_model(settings: Settings) -> str:
+    from avatar_pipeline.stages.landmarks import configured_detector
+
+    return configured_detector(settings).version
+
+
+def _store(settings: Settings) -> str:
+    from avatar_pipeline.store.artifacts import ArtifactStore, Recipe, Slot
+
+    try:
+        store = ArtifactStore(settings.store_uri, settings.scratch)
+        recipe = Recipe(Slot("doctor", "probe", "probe"), "1", {}, {})
+        with store.create(recipe) as draft:
+            (draft.folder / "probe").write_bytes(b"probe")
+        found = store.find(recipe.slot, recipe.key)
+        store.delete_owner("doctor", "probe")
+    except (OSError, ImportError) as error:
+        raise EnvironmentProblem(
+            f"{settings.store_uri} cannot be written: {error}.", remedy="Check AVATAR_STORE and its credentials."
+        ) from error
+    if found is None:
+        raise EnvironmentProblem(
+            f"{settings.store_uri} does not give back what was written.", remedy="Check AVATAR_STORE."
+        )
+    return f"{settings.store_uri} can be written and read"
+
+
+def _ledger(settings: Settings) -> str:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from avatar_pipeline.ledger.ledger import Ledger
+
+    try:
+        ledger = Ledger(settings.ledger.get_secret_value())
+        count = len(ledger.avatars())
+        place = ledger.engine.url.render_as_string(hide_password=True)
+        ledger.close()
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        raise EnvironmentProblem(
+            f"The ledger cannot be opened: {type(error).__name__}.", remedy="Check AVATAR_LEDGER_URL and the database."
+        ) from error
+    return f"{place}, {count} avatars"
+
+
+def _voice(_: Settings) -> str:
+    from avatar_pipeline.voice.local import LocalVoiceProvider
+
+    provider = LocalVoiceProvider()
+    voice = provider.create_voice(None, None, language="en")
+    speech = provider.synthesize(voice, "Hello.")
+    return f"{provider.name} spoke {speech.audio.seconds:.2f} s"

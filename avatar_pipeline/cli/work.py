@@ -1,0 +1,165 @@
+"""What the commands do: create an avatar, make it speak, describe it, remove it. No printing here."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from avatar_pipeline.consent import ConsentRecord
+from avatar_pipeline.errors import Conflict, NotFound
+from avatar_pipeline.ledger.records import AvatarRecord, ClipRequest
+from avatar_pipeline.stages.intake import register_avatar, remove_avatar
+from avatar_pipeline.stages.line import Line
+from avatar_pipeline.store.artifacts import Artifact, Slot
+from avatar_pipeline.store.atomic import atomic_file
+
+ASSETS = ("source_video", "landmarks", "isolated_voice", "mesh", "plate", "voice_model", "greeting_clip")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One row of the table of what there is: an artifact, and what its last attempt took and cost."""
+
+    name: str
+    path: str
+    size_bytes: int
+    seconds: float
+    cost: Decimal
+    reused: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row for `--json`."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"cost": str(self.cost)}
+
+
+def create(
+    line: Line, avatar_id: str, video: Path, consent: ConsentRecord, *, voice: str, greeting: str
+) -> AvatarRecord:
+    """Take in an upload and build the avatar, through the Dagster job, in this process.
+
+    An upload that turns out to be of no use leaves nothing behind; work that was interrupted is resumed by the next
+    call with the same upload.
+    """
+    known = _exists(line, avatar_id)
+    register_avatar(line, avatar_id, video, consent, voice=voice, greeting=greeting)
+    build(line, avatar_id, forget_if_useless=not known)
+    return line.ledger.avatar(avatar_id)
+
+
+def build(line: Line, avatar_id: str, *, forget_if_useless: bool) -> None:
+    """Run the avatar's job; on failure record why, or forget an avatar that was new and whose input is at fault."""
+    from avatar_pipeline.launch import BUILD_AVATAR, RunFailed, forget_partition, run_job
+
+    try:
+        run_job(line.settings, BUILD_AVATAR, avatar_id)
+    except RunFailed as error:
+        if forget_if_useless and error.exit_code == 2:
+            remove_avatar(line, avatar_id)
+            forget_partition(line.settings, BUILD_AVATAR, avatar_id)
+        else:
+            line.ledger.set_avatar_state(avatar_id, "failed", error)
+        raise
+
+
+def say(line: Line, avatar_id: str, text: str, *, out: Path | None) -> tuple[Artifact, Path]:
+    """Queue one clip request as a batch of its own, run it, and return the clip and where it is.
+
+    Raises:
+        Conflict: the avatar is not ready.
+    """
+    avatar = line.ledger.avatar(avatar_id)
+    if avatar.state != "ready":
+        why = f" ({avatar.error['message']})" if avatar.error else ""
+        raise Conflict(
+            f"Avatar {avatar_id} is not ready: {avatar.state}{why}.",
+            remedy="Finish it first: run avatar create again with the same video.",
+        )
+    stamp = f"{line.clock():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    request = ClipRequest(request_id=f"say-{stamp}", avatar_id=avatar_id, text=text)
+    (clip,) = run_batch(line, f"batch-{stamp}", [request])
+    path = line.store.local(clip, "clip.mp4")
+    if out is not None:
+        export(line, clip, "clip.mp4", out)
+        path = out
+    return clip, path
+
+
+def run_batch(line: Line, batch_id: str, requests: list[ClipRequest]) -> list[Artifact]:
+    """Queue requests for one batch, run its job, and return the clips in order."""
+    from avatar_pipeline.launch import MAKE_CLIP_BATCH, run_job
+
+    line.ledger.submit(requests, batch_id=batch_id)
+    run_job(line.settings, MAKE_CLIP_BATCH, batch_id)
+    clips = []
+    for record in line.ledger.requests(batch_id=batch_id):
+        slot = Slot.avatar(record.request.avatar_id, "clips")
+        clip = line.store.find(slot, record.clip_key) if record.clip_key else None
+        if clip is None:
+            raise NotFound(
+                f"Clip {record.request.request_id} is {record.state} and not in the store.",
+                remedy="Run the command again.",
+            )
+        clips.append(clip)
+    return clips
+
+
+def remove(line: Line, avatar_id: str) -> None:
+    """Remove an avatar: voice, artifacts, rows and partition."""
+    from avatar_pipeline.launch import BUILD_AVATAR, forget_partition
+
+    remove_avatar(line, avatar_id)
+    forget_partition(line.settings, BUILD_AVATAR, avatar_id)
+
+
+def inventory(line: Line, avatar_id: str) -> list[Made]:
+    """Return what there is of an avatar, in the order of the pipeline, clips last."""
+    last = {(timing.asset, timing.key): timing for timing in line.ledger.timings("avatars", avatar_id)}
+    made = []
+    found = [line.store.current(Slot.avatar(avatar_id, asset)) for asset in ASSETS]
+    for record in line.ledger.requests(avatar_id=avatar_id):
+        if record.clip_key:
+            found.append(line.store.find(Slot.avatar(avatar_id, "clips"), record.clip_key))
+    for artifact in found:
+        if artifact is None:
+            continue
+        timing = last.get((artifact.slot.asset, artifact.key))
+        made.append(
+            Made(
+                name=artifact.slot.asset,
+                path=artifact.uri,
+                size_bytes=artifact.size_bytes,
+                seconds=timing.seconds if timing else 0.0,
+                cost=timing.cost if timing else Decimal(0),
+                reused=bool(timing and timing.reused),
+            )
+        )
+    return made
+
+
+def capture_advice(line: Line, avatar_id: str) -> list[str]:
+    """Return what would make the next recording better, one sentence each."""
+    landmarks = line.store.current(Slot.avatar(avatar_id, "landmarks"))
+    return [] if landmarks is None else list(landmarks.facts["advice"])
+
+
+def export(line: Line, artifact: Artifact, name: str, target: Path) -> Path:
+    """Copy one file of an artifact to `target`, which is whole or not there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(target) as temporary:
+        shutil.copyfile(line.store.local(artifact, name), temporary)
+    return target
+
+
+def _exists(line: Line, avatar_id: str) -> bool:
+    from avatar_pipeline.ids import require_slug
+
+    require_slug(avatar_id, "avatar id")
+    try:
+        line.ledger.avatar(avatar_id)
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""Run jobs for the command line: in this process, through the same Dagster assets and the same instance as the UI."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+from filelock import FileLock
+
+from avatar_pipeline.definitions import build_defs
+from avatar_pipeline.errors import AvatarError
+from avatar_pipeline.settings import Settings
+
+PROCESS_TAG = "avatar/process"
+BUILD_AVATAR = "build_avatar"
+MAKE_CLIP_BATCH = "make_clip_batch"
+_PARTITIONS = {BUILD_AVATAR: "avatars", MAKE_CLIP_BATCH: "clip_batches"}
+
+
+class RunFailed(AvatarError):
+    """A run ended badly; it carries the code, message, remedy and exit code of what went wrong in it."""
+
+    code = "run_failed"
+
+    def __init__(self, message: str, *, remedy: str, code: str = code, exit_code: int = 1) -> None:
+        super().__init__(message, remedy=remedy)
+        self.code = code  # type: ignore[misc]  # the class's code is only the default
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """A finished run."""
+
+    run_id: str
+    steps: tuple[str, ...]
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Open the Dagster instance: DAGSTER_HOME's where that is set, else the local one under the settings' home."""
+    if settings.dagster_home is not None:
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+        return
+    folder = settings.home.absolute() / "storage"
+    folder.mkdir(parents=True, exist_ok=True)
+    # Two processes that create a fresh SQLite instance at once trip over each other's tables.
+    with FileLock(str(folder.with_suffix(".lock"))):
+        instance = dg.DagsterInstance.local_temp(str(folder), overrides={"telemetry": {"enabled": False}})
+    with instance:
+        yield instance
+
+
+def run_job(settings: Settings, job: str, partition_key: str, *, assets: Sequence[str] | None = None) -> RunOutcome:
+    """Run a job for one partition in this process, and wait for it. `assets` limits it to some of its assets.
+
+    Raises:
+        RunFailed: the run failed; the message is what the user needs to know.
+    """
+    with open_instance(settings) as instance:
+        _fail_runs_of_dead_processes(instance)
+        instance.add_dynamic_partitions(_PARTITIONS[job], [partition_key])
+        result = (
+            build_defs()
+            .resolve_job_def(job)
+            .execute_in_process(
+                instance=instance,
+                partition_key=partition_key,
+                asset_selection=None if assets is None else [dg.AssetKey(name) for name in assets],
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                tags={PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
+                raise_on_error=False,
+            )
+        )
+        if not result.success:
+            raise _what_went_wrong(result, settings)
+        return RunOutcome(result.run_id, tuple(event.step_key or "" for event in result.get_step_success_events()))
+
+
+def forget_partition(settings: Settings, job: str, partition_key: str) -> None:
+    """Take a key out of a job's dynamic partitions; its history stays."""
+    with open_instance(settings) as instance:
+        instance.delete_dynamic_partition(_PARTITIONS[job], partition_key)
+
+
+def _what_went_wrong(result: dg.ExecuteInProcessResult, settings: Settings) -> RunFailed:
+    for event in result.get_asset_check_evaluations():
+        if not event.passed and event.description:
+            failed_check = f"{event.asset_key.to_user_string()}: check {event.check_name} failed: {event.description}"
+            break
+    else:
+        failed_check = None
+    for step in result.all_events:
+        if not step.is_step_failure:
+            continue
+        data = step.step_failure_data
+        told = data.user_failure_data
+        if told is not None and "remedy" in told.metadata:
+            values = {name: value.value for name, value in told.metadata.items()}
+            return RunFailed(
+                str(values["message"]),
+                remedy=str(values["remedy"]),
+                code=str(values["code"]),
+                exit_code=int(str(values["exit_code"])),
+            )
+        if failed_check:
+            return RunFailed(failed_check, remedy=f"See run {result.run_id} in the UI.", code="check_failed")
+        error = data.error
+        details = settings.home.absolute() / "errors" / f"{result.run_id}.txt"
+        details.parent.mkdir(parents=True, exist_ok=True)
+        details.write_text(error.to_string() if error else "no details")
+        cause = error.cause or error if error else None
+        first_line = cause.message.strip().splitlines()[0] if cause else "unknown error"
+        return RunFailed(
+            f"{step.step_key} failed unexpectedly: {first_line}", remedy=f"Details are in {details}.", code="bug"
+        )
+    return RunFailed("The run failed before any step.", remedy=f"See run {result.run_id} in the UI.")
+
+
+def _fail_runs_of_dead_processes(instance: dg.DagsterInstance) -> None:
+    """Close runs that this command started and that were killed, and give back the pool slots they held.
+
+    No daemon watches a run inside the command line's process, so the next one does.
+    """
+    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+    for run in instance.get_runs(unfinished):
+        host, _, pid = run.tags.get(PROCESS_TAG, "").partition(":")
+        if host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            instance.report_run_failed(run, message=f"Its process {pid} is gone.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)

@@ -1,0 +1,94 @@
+"""Verdicts on finished artifacts: pure functions from the facts of an artifact to passed or not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MIN_FACE_SHARE = 0.8
+MIN_SYNC = 0.85
+MAX_LAG_FRAMES = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One check of one artifact: its name, whether it passed, one sentence why, and the figures."""
+
+    name: str
+    passed: bool
+    description: str
+    figures: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+
+
+def source_valid(facts: Mapping[str, Any]) -> Verdict:
+    """The source is one upright video that was probed and decoded."""
+    return Verdict(
+        "source_valid",
+        facts["seconds"] > 0 and facts["width"] > 0,
+        f"{facts['codec']} in {facts['container']}, {facts['width']}×{facts['height']}, {facts['seconds']} s.",
+        {"seconds": facts["seconds"], "fps": facts["fps"]},
+    )
+
+
+def face_coverage(facts: Mapping[str, Any]) -> Verdict:
+    """The face is found in enough of the frames."""
+    share = facts["found_share"]
+    return Verdict(
+        "face_coverage",
+        share >= MIN_FACE_SHARE,
+        f"A face was found in {share:.1%} of {facts['frames']} frames; at least {MIN_FACE_SHARE:.0%} are needed.",
+        {"found_share": share, "frames": facts["frames"]},
+    )
+
+
+def speech_present(facts: Mapping[str, Any]) -> Verdict:
+    """There is speech to make the voice from, or none is needed."""
+    if not facts["enrolment"]:
+        return Verdict("speech_present", True, "Not needed: the avatar has a stock voice.")
+    seconds = facts["speech_seconds"]
+    return Verdict(
+        "speech_present",
+        seconds > 0,
+        f"{seconds} s of speech in {facts['seconds']} s of audio.",
+        {"speech_seconds": seconds, "snr_db_before": facts["snr_db_before"], "snr_db_after": facts["snr_db_after"]},
+    )
+
+
+def mesh_sane(facts: Mapping[str, Any]) -> Verdict:
+    """No triangle of the mesh is degenerate or flipped."""
+    names = ("degenerate_triangles", "flipped_uv_triangles", "flipped_normals")
+    bad = {name: facts[name] for name in names}
+    listed = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in bad.items())
+    return Verdict("mesh_sane", not any(bad.values()), f"{listed} of {facts['triangles']}.", bad)
+
+
+def clip_duration(facts: Mapping[str, Any]) -> Verdict:
+    """The picture is as long as the sound, to a frame."""
+    difference = facts["seconds"] - facts["audio_seconds"]
+    frame = facts["seconds"] / facts["frames"]
+    return Verdict(
+        "clip_duration",
+        abs(difference) <= frame + 1e-6,
+        f"{facts['frames']} frames are {facts['seconds']} s for {facts['audio_seconds']} s of audio.",
+        {"difference_seconds": round(difference, 4)},
+    )
+
+
+def mouth_follows(facts: Mapping[str, Any]) -> Verdict:
+    """The mouth seen in the finished clip does what it was told, when it was told."""
+    r, lag = facts["sync_r"], facts["sync_lag_frames"]
+    if r is None:
+        told = "The clip moves its mouth too little, or too briefly, to correlate"
+        return Verdict("mouth_follows", facts["sync_passed"], f"{told}; judged by {facts['sync_judged_by']}.")
+    return Verdict(
+        "mouth_follows",
+        facts["sync_passed"] and r >= MIN_SYNC and abs(lag) <= MAX_LAG_FRAMES,
+        f"Lip gap commanded against seen: r = {r:.3f} (at least {MIN_SYNC}), lag {lag} frames (at most 1).",
+        {"sync_r": r, "sync_lag_frames": lag},
+    )
+
+
+def clip_verdicts(facts: Mapping[str, Any]) -> list[Verdict]:
+    """All checks of a clip."""
+    return [clip_duration(facts), mouth_follows(facts)]

@@ -1,0 +1,22 @@
+"""greeting_clip: the first clip of an avatar; when it passes its checks, the avatar is ready."""
+
+from __future__ import annotations
+
+from avatar_pipeline.stages.checks import Verdict, clip_verdicts
+from avatar_pipeline.stages.clips import make_clip
+from avatar_pipeline.stages.line import Line, StageResult
+
+CONSENTED = Verdict("consent_in_force", True, "The consent covers likeness and voice at this moment.")
+
+
+def make_greeting(line: Line, avatar_id: str) -> StageResult:
+    """Render the avatar's greeting, and mark the avatar ready if the clip passes its checks.
+
+    Raises:
+        ConsentMissing: the consent is no longer in force.
+    """
+    avatar = line.ledger.avatar(avatar_id)
+    result = make_clip(line, avatar_id, avatar.greeting, asset="greeting_clip")
+    if all(verdict.passed for verdict in clip_verdicts(result.facts)):
+        line.ledger.set_avatar_state(avatar_id, "ready")
+    return result

@@ -1,0 +1,107 @@
+"""Taking in an upload: everything that can be known to be wrong is said before anything is kept."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from avatar_pipeline.consent import ConsentRecord
+from avatar_pipeline.errors import InvalidInput
+from avatar_pipeline.ids import require_slug
+from avatar_pipeline.ledger.records import MAX_TEXT, AvatarRecord
+from avatar_pipeline.stages.line import Line
+from avatar_pipeline.store.artifacts import Artifact, Recipe, Slot
+from avatar_pipeline.store.keys import file_sha256
+
+DEFAULT_VOICE = "enrol:en"
+DEFAULT_GREETING = (
+    "Hello, it is good to meet you. I was made from a short video, and now I can read anything that you type."
+)
+_VOICE = re.compile(r"(enrol|local):[a-z]{2,3}(-[a-z0-9]{1,8}){0,3}")
+
+
+def register_avatar(
+    line: Line,
+    avatar_id: str,
+    video: Path,
+    consent: ConsentRecord,
+    *,
+    voice: str = DEFAULT_VOICE,
+    greeting: str = DEFAULT_GREETING,
+) -> AvatarRecord:
+    """Check an upload, keep a copy under its content hash, and write the avatar into the ledger.
+
+    `voice` is 'enrol:<language>' (the voice in the video is matched) or 'local:<language>' (a stock voice; the video
+    may be silent). Registering the same avatar again changes nothing.
+
+    Raises:
+        InvalidId, InvalidMedia, SpeechNotUsable, ConsentMissing, InvalidInput: the upload cannot be used; nothing was
+            kept.
+        Conflict: the id is taken by another upload.
+    """
+    from avatar_pipeline.media.probe import probe
+
+    require_slug(avatar_id, "avatar id")
+    if not _VOICE.fullmatch(voice):
+        raise InvalidInput(
+            f"voice {voice[:40]!r} is not a voice.",
+            remedy="Use enrol:<language> for the voice of the video, or local:<language> for a stock voice.",
+        )
+    if not 0 < len(greeting.strip()) <= MAX_TEXT:
+        raise InvalidInput("greeting is empty or too long.", remedy=f"Give 1 to {MAX_TEXT} characters.")
+    now = line.clock()
+    consent.require("likeness", now)
+    probe(video, line.settings.limits)
+    if voice.startswith("enrol:"):
+        consent.require("voice", now)
+        _require_speech(video)
+    recipe = Recipe(Slot.avatar(avatar_id, "upload"), "1", {"sha256": file_sha256(video)}, {})
+    # The row comes first: if the id is taken by another upload, that one's files are not touched.
+    avatar = line.ledger.register_avatar(
+        avatar_id,
+        voice=voice,
+        greeting=greeting,
+        upload_key=recipe.key,
+        source_name=video.name[-255:],
+        consent=consent,
+    )
+    _keep(line, recipe, video)
+    return avatar
+
+
+def remove_avatar(line: Line, avatar_id: str) -> None:
+    """Delete an avatar: its voice at the provider, its artifacts, its rows.
+
+    Raises:
+        NotFound: there is no such avatar.
+    """
+    from avatar_pipeline.stages.voice import delete_voice
+
+    line.ledger.avatar(avatar_id)
+    delete_voice(line, avatar_id)
+    line.store.delete_owner("avatars", avatar_id)
+    line.ledger.delete_avatar(avatar_id)
+
+
+def upload_of(line: Line, avatar: AvatarRecord) -> tuple[Artifact, Path]:
+    """Return an avatar's kept upload: the artifact and a local path of the video."""
+    artifact = line.store.require_current(Slot.avatar(avatar.id, "upload"))
+    (name,) = artifact.files
+    return artifact, line.store.local(artifact, name)
+
+
+def _require_speech(video: Path) -> None:
+    from avatar_pipeline.media.audio import read_audio
+    from avatar_pipeline.voice.activity import measure_speech, require_speech
+
+    require_speech(measure_speech(read_audio(video)), video.name)
+
+
+def _keep(line: Line, recipe: Recipe, video: Path) -> None:
+    if line.store.find(recipe.slot, recipe.key) is None:
+        with line.store.create(recipe) as draft:
+            shutil.copyfile(video, draft.folder / "video")
+    artifact = line.store.find(recipe.slot, recipe.key)
+    if artifact is not None:
+        line.store.point(artifact)

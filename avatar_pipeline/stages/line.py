@@ -1,0 +1,97 @@
+"""The production line's workbench: how any artifact is made once, recorded, and pointed to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from avatar_pipeline.clock import Clock, utc_now
+from avatar_pipeline.errors import StoreCorrupt
+from avatar_pipeline.ledger.ledger import Ledger
+from avatar_pipeline.ledger.records import Timing
+from avatar_pipeline.progress import Progress, silent
+from avatar_pipeline.settings import Settings
+from avatar_pipeline.store.artifacts import Artifact, ArtifactStore, Draft, Recipe
+from avatar_pipeline.store.checkpoints import Checkpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """All that a stage needs around it: where things are kept, what is configured, who listens."""
+
+    store: ArtifactStore
+    ledger: Ledger
+    settings: Settings
+    progress: Progress = silent
+    run_id: str | None = None
+    clock: Clock = utc_now
+    stopwatch: Callable[[], float] = field(default=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What a stage did: the artifact, whether it was there already, what this attempt took and cost (US dollars)."""
+
+    artifact: Artifact
+    reused: bool
+    seconds: float
+    cost: Decimal
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the artifact knows of itself; the same however often it is asked for."""
+        return dict(self.artifact.facts)
+
+
+def cost_of(seconds: float, price_per_hour: Decimal) -> Decimal:
+    """Return what `seconds` of a worker cost, to a millionth of a dollar."""
+    return (Decimal(repr(round(seconds, 3))) * price_per_hour / 3600).quantize(Decimal("0.000001"))
+
+
+def produce(
+    line: Line, recipe: Recipe, make: Callable[[Draft, Checkpoints], None], *, point: bool = True
+) -> StageResult:
+    """Make the artifact of `recipe` unless it is there, record it in the ledger, and point to it.
+
+    `make` fills a draft, and may keep chunks of long work in the checkpoints it is given; they are dropped when the
+    artifact is published. `point` makes it the current one of its slot.
+    """
+    started_at, start = line.clock(), line.stopwatch()
+    artifact = line.store.find(recipe.slot, recipe.key)
+    reused = artifact is not None
+    if artifact is None:
+        checkpoints = line.store.checkpoints(recipe.slot, recipe.key)
+        with line.store.create(recipe) as draft:
+            make(draft, checkpoints)
+        line.store.drop_checkpoints(recipe.slot, recipe.key)
+        artifact = line.store.find(recipe.slot, recipe.key)
+    if artifact is None:
+        raise StoreCorrupt(
+            f"{recipe.slot.asset} of {recipe.slot.owner} vanished while it was published.",
+            remedy="See whether something else deletes from the store, then run again.",
+        )
+    if point:
+        line.store.point(artifact)
+    seconds = line.stopwatch() - start
+    price = line.settings.worker_price_per_hour
+    result = StageResult(artifact, reused, seconds, cost_of(seconds, price))
+    collection, owner, asset = recipe.slot.parts
+    line.ledger.record(
+        artifact,
+        Timing(
+            collection=collection,
+            owner=owner,
+            asset=asset,
+            key=artifact.key,
+            run_id=line.run_id,
+            reused=reused,
+            seconds=round(seconds, 3),
+            price_per_hour=price,
+            cost=result.cost,
+            started_at=started_at,
+        ),
+    )
+    return result

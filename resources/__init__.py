@@ -1,0 +1,1 @@
+"""Dagster resources: configured doors to the store and the ledger."""
