@@ -1,0 +1,56 @@
+# The two commands are `make demo` and `make test`. Everything is installed into .venv; state stays in .dagster and out.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+# For example PIP_ARGS="--extra-index-url URL" where another index holds CPU builds of torch.
+PIP_ARGS ?=
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
+
+.PHONY: demo test lint types imports pytest dev install system-libraries lock clean
+
+demo: .venv/.engine system-libraries
+	$(BIN)/avatar demo
+
+test: lint types imports pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+imports: .venv/.dev
+	$(BIN)/lint-imports
+
+pytest: .venv/.dev system-libraries
+	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --durations=10
+
+dev: .venv/.engine system-libraries
+	mkdir -p .dagster
+	$(BIN)/dagster dev
+
+install: .venv/.engine
+
+system-libraries:
+	scripts/system-libraries
+
+.venv/.engine: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) -e ".[engine,local-voice,ui]"
+	touch $@
+
+.venv/.dev: .venv/.engine
+	$(INSTALL) -e ".[engine,local-voice,ui,aws,k8s,dev]"
+	touch $@
+
+# Resolve everything anew, in a fresh environment, and pin what came out. torch is pinned without its build's local label.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet $(PIP_ARGS) "torch==2.13.0" -e ".[engine,local-voice,ui,aws,k8s,dev,bench]"
+	{ sed -n '/^#/p' constraints.txt; .venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
+	mv constraints.new constraints.txt
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv out .dagster
