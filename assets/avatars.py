@@ -64,9 +64,7 @@ def face_landmarks(context: dg.AssetExecutionContext, line: LineResource) -> Out
     op_tags=CPU_TAGS,
     check_specs=[
         blocking("speech_present", "isolated_voice", "There is speech to make the voice from, or none is needed."),
-        blocking(
-            "consent_present", "isolated_voice", "A consent in force covers the voice; else no voice is made."
-        ),
+        blocking("consent_present", "isolated_voice", "A consent in force covers the voice; else no voice is made."),
     ],
 )
 def isolated_voice(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:

@@ -1,0 +1,109 @@
+"""The definitions: cheap to load, complete in what the UI shows, and tagged where they need a GPU."""
+
+import json
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from avatar_pipeline.definitions import build_defs
+
+HEAVY = (
+    "torch",
+    "mediapipe",
+    "pandas",
+    "boto3",
+    "av",
+    "moderngl",
+    "elevenlabs",
+    "cv2",
+    "scipy",
+    "matplotlib",
+    "kubernetes",
+)
+AVATAR = {"source_video", "landmarks", "isolated_voice", "mesh", "plate", "voice_model", "greeting_clip"}
+CLIPS = {"clip_batch_manifest", "synthesized_speech", "rendered_clips"}
+
+
+@pytest.fixture(scope="module")
+def defs() -> dg.Definitions:
+    return build_defs()
+
+
+@pytest.mark.parametrize("module", ["avatar_pipeline.definitions", "avatar_pipeline.cli"])
+def test_loading_imports_nothing_heavy(module: str) -> None:
+    program = f"import json, sys, {module}; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert json.loads(output) == []
+
+
+def test_loading_reads_no_environment() -> None:
+    program = (
+        "import os\n"
+        "class Spy(dict):\n"
+        "    def __getitem__(self, k): seen.append(k); return super().__getitem__(k)\n"
+        "    def get(self, k, d=None): seen.append(k); return super().get(k, d)\n"
+        "seen = []\n"
+        "import dagster, pydantic_settings, upath, sqlalchemy, resources.line\n"
+        "os.environ = Spy(os.environ)\n"
+        "import avatar_pipeline.definitions as d\n"
+        "d.build_defs()\n"
+        "print([k for k in seen if k.startswith('AVATAR')])\n"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
+
+
+def test_every_asset_is_there_and_described(defs: dg.Definitions) -> None:
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    assert set(specs) == AVATAR | CLIPS
+    for name, spec in specs.items():
+        assert spec.description, name
+        assert spec.kinds, name
+        assert spec.owners == ["team:avatars"], name
+        assert spec.code_version, name
+        assert spec.group_name in {"avatar", "clips"}, name
+
+
+def test_steps_that_draw_are_tagged_for_a_gpu_and_share_its_pool(defs: dg.Definitions) -> None:
+    drawing = set()
+    for asset in defs.resolve_asset_graph().assets_defs:
+        assert asset.op.tags["avatar/compute"] in {"cpu", "gpu"}
+        if asset.op.tags["avatar/compute"] == "gpu":
+            drawing.add(asset.key.to_user_string())
+            assert asset.op.pool == "gpu"
+            assert "graphics" in str(asset.op.tags["dagster-k8s/config"])
+    assert drawing == {"greeting_clip", "rendered_clips"}
+
+
+def test_the_checks_of_an_avatar_block_what_comes_after(defs: dg.Definitions) -> None:
+    checks = {}
+    for asset in defs.resolve_asset_graph().assets_defs:
+        for spec in asset.check_specs:
+            assert spec.blocking, spec.name
+            checks[spec.name] = spec.asset_key.to_user_string()
+    assert checks == {
+        "source_valid": "source_video",
+        "face_coverage": "landmarks",
+        "speech_present": "isolated_voice",
+        "consent_present": "isolated_voice",
+        "mesh_sane": "mesh",
+        "consent_in_force": "greeting_clip",
+        "clip_duration": "greeting_clip",
+        "mouth_follows": "greeting_clip",
+        "all_rendered": "rendered_clips",
+    }
+
+
+def test_the_voice_model_waits_for_the_consent_check(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    assert dg.AssetKey("isolated_voice") in graph.get(dg.AssetKey("voice_model")).parent_keys
+
+
+def test_both_jobs_are_partitioned_and_run_in_one_process(defs: dg.Definitions) -> None:
+    for name, partitions in (("build_avatar", "avatars"), ("make_clip_batch", "clip_batches")):
+        job = defs.resolve_job_def(name)
+        assert job.executor_def.name == "in_process"
+        assert isinstance(job.partitions_def, dg.DynamicPartitionsDefinition)
+        assert job.partitions_def.name == partitions
