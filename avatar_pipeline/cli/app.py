@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -182,7 +183,7 @@ def inventory_table(made: list[work.Made]) -> Table:
         size = f"{item.size_bytes / 1024:,.0f} KiB"
         told = "reused" if item.reused else ""
         table.add_row(item.name, item.path, size, f"{item.seconds:.2f}", f"{item.cost:.6f}", told)
-    total = sum((item.cost for item in made), start=work.Decimal(0))
+    total = sum((item.cost for item in made), start=Decimal(0))
     table.add_row("total", "", "", f"{sum(item.seconds for item in made):.2f}", f"{total:.6f}", "")
     return table
 

@@ -81,7 +81,8 @@ def _opengl(_: Settings) -> str:
 def _face_model(settings: Settings) -> str:
     from avatar_pipeline.stages.landmarks import configured_detector
 
-    return configured_detector(settings).version
+    detector = configured_detector(settings)
+    return f"{detector.name} {detector.version}"
 
 
 def _store(settings: Settings) -> str:

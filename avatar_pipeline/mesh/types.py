@@ -41,7 +41,8 @@ class AvatarMesh:
 
     def morph(self, name: str) -> NDArray[np.float32]:
         """Return the displacement (V, 3) of one morph target by its name."""
-        return self.morphs[self.morph_names.index(name)]
+        displacement: NDArray[np.float32] = self.morphs[self.morph_names.index(name)]
+        return displacement
 
 
 @dataclass(frozen=True, slots=True)

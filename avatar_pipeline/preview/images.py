@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def spread(seconds: float, count: int) -> list[float]:
     return [seconds * (number + 0.5) / count for number in range(count)]
 
 
-def draw_landmarks(image: Rgb, landmarks: NDArray[np.floating]) -> Rgb:
+def draw_landmarks(image: Rgb, landmarks: NDArray[np.floating[Any]]) -> Rgb:
     """Return a copy of an RGB image with landmarks (N, >=2; in units of the image's width and height) as dots."""
     import cv2
 

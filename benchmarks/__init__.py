@@ -1,0 +1,1 @@
+"""How fast the engine is, and how much memory it takes, beside the obvious way to do the same."""
