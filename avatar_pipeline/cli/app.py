@@ -74,10 +74,7 @@ def show(avatar_id: AvatarId, as_json: AsJson = False) -> None:
     with open_line() as line:
         avatar = line.ledger.avatar(avatar_id)
         made = work.inventory(line, avatar_id)
-        landmarks = [m for m in made if m.name == "landmarks"]
-        advice = (
-            line.store.require_current(work.Slot.avatar(avatar_id, "landmarks")).facts["advice"] if landmarks else []
-        )
+        advice = work.capture_advice(line, avatar_id)
     if as_json:
         console.say_json(
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +18,7 @@ from avatar_pipeline.face.quiet import without_chatter
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from avatar_pipeline.media.types import Frame, MediaInfo
+    from avatar_pipeline.media.types import MediaInfo
 
 MOST_SAMPLES = 20
 """Frames looked at: one a second, and at most this many."""
@@ -81,7 +81,7 @@ def _samples(path: Path, info: MediaInfo) -> Iterator[NDArray[np.uint8]]:
 def _key_times(path: Path) -> list[Fraction]:
     """Return the times at which decoding can start, without decoding."""
     from avatar_pipeline.media.container import open_media
-    from avatar_pipeline.media.decode import video_stream
+    from avatar_pipeline.media.streams import video_stream
 
     with open_media(path) as container:
         stream = video_stream(container, path)
@@ -93,7 +93,7 @@ def _seek_to(path: Path, times: list[Fraction]) -> Iterator[NDArray[np.uint8]]:
     from avatar_pipeline.media.decode import decode_frames
 
     for time in times:
-        with closing(cast("Generator[Frame]", decode_frames(path, start=time, prefetch=1))) as frames:
+        with closing(decode_frames(path, start=time, prefetch=1)) as frames:
             frame = next(frames, None)
         if frame is not None:
             yield frame.image

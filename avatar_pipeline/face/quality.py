@@ -68,7 +68,8 @@ def require_usable(track: LandmarkTrack, path_name: str, people: FaceCount | Non
         )
     if share < LEAST_FOUND_SHARE:
         raise FaceNotUsable(
-            f"{path_name}: the face was found in {int(share * 100)}% of the frames; {LEAST_FOUND_SHARE:.0%} are needed.",
+            f"{path_name}: the face was found in {int(share * 100)}% of the frames; {LEAST_FOUND_SHARE:.0%} are "
+            "needed.",
             remedy="Stay in the picture and face the camera, with nothing before the face; cut away other scenes.",
         )
     camera = to_camera(track.landmarks[track.found], track.width, track.height)

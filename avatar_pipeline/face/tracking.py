@@ -177,16 +177,8 @@ def _rgb_frames(path: Path, info: MediaInfo, chunk: Chunk) -> Generator[Frame]:
 
     large = info.width >= _HD_WIDTH or info.height >= _HD_HEIGHT
     prefetch = max(1, min(8, _PREFETCH_BYTES // (info.width * info.height * 3)))
-    frames = cast(
-        "Generator[Frame]",
-        decode_frames(
-            path,
-            start=chunk.lead,
-            stop=chunk.stop,
-            pixel_format="yuv420p" if large else "rgb24",
-            prefetch=prefetch,
-        ),
-    )
+    pixel_format = "yuv420p" if large else "rgb24"
+    frames = decode_frames(path, start=chunk.lead, stop=chunk.stop, pixel_format=pixel_format, prefetch=prefetch)
     with closing(frames):
         for frame in frames:
             if large:

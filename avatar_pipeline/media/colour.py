@@ -6,6 +6,9 @@ I420 arrays are uint8 (H*3/2, W): the luma plane, then the two quarter-size chro
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +38,26 @@ def _interpolation() -> int:
         | Interpolation.FULL_CHR_H_INT
         | Interpolation.BITEXACT
     )
+
+
+_idle: defaultdict[str, list[VideoReformatter]] = defaultdict(list)
+
+
+@contextmanager
+def borrowed_reformatter(pixel_format: str) -> Iterator[VideoReformatter]:
+    """Lend a reformatter to `pixel_format` for as long as the block runs; one thread has it at a time.
+
+    swscale's tone mapping table takes two seconds to make and stays in the reformatter, so that decoding an HDR video
+    in many short ranges makes it once.
+    """
+    from av.video.reformatter import VideoReformatter
+
+    try:
+        reformatter = _idle[pixel_format].pop()
+    except IndexError:
+        reformatter = VideoReformatter()
+    yield reformatter
+    _idle[pixel_format].append(reformatter)
 
 
 def plane_array(plane: VideoPlane) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avatar_pipeline.errors import InvalidMedia
+from avatar_pipeline.media.streams import AUDIO_CODECS, VIDEO_CODECS
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -25,6 +26,8 @@ _OPTIONS = {
     # ffmpeg's default `enable_drefs=0`).
     "protocol_whitelist": "file",
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm",
+    # ffmpeg decodes a little while opening; it may use no decoder that we would not use.
+    "codec_whitelist": ",".join(sorted(VIDEO_CODECS | AUDIO_CODECS | {"amrnb", "amrwb", "libdav1d", "libopus"})),
 }
 
 

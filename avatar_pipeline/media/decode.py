@@ -22,6 +22,7 @@ from avatar_pipeline.media.types import Frame
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
+    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 _FIRST_STEP_BACK = Fraction(1)
@@ -79,7 +80,7 @@ def decode_frames(
 
 
 def _frames(path: Path, start: Fraction | None, stop: Fraction | None, pixel_format: str) -> Iterator[Frame]:
-    with open_media(path) as container:
+    with open_media(path) as container, colour.borrowed_reformatter(pixel_format) as reformatter:
         stream = video_stream(container, path)
         configure_decoder(stream)
         time_base = stream.time_base
@@ -100,7 +101,7 @@ def _frames(path: Path, start: Fraction | None, stop: Fraction | None, pixel_for
                 continue
             if stop is not None and time >= stop:
                 return
-            layout = layout or _Layout(decoded, stream, path)
+            layout = layout or _Layout(decoded, stream, path, reformatter)
             yield Frame(pts=decoded.pts, time_base=time_base, image=layout.image(decoded, pixel_format))
 
 
@@ -162,11 +163,9 @@ def _after_keyframe(container: InputContainer, stream: VideoStream) -> Iterator[
 class _Layout:
     """How the frames of one video become arrays: settled by the first frame, held to by all others."""
 
-    def __init__(self, first: VideoFrame, stream: VideoStream, path: Path) -> None:
-        from av.video.reformatter import VideoReformatter
-
+    def __init__(self, first: VideoFrame, stream: VideoStream, path: Path, reformatter: VideoReformatter) -> None:
         self.path = path
-        self.reformatter = VideoReformatter()
+        self.reformatter = reformatter
         self.coded = (first.width, first.height)
         self.width, self.height = square_pixels(stream, first.width, first.height)
         self.orientation = orientation_of(first, path)

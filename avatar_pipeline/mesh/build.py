@@ -40,10 +40,11 @@ def build_mesh(track: LandmarkTrack, video: Path, *, progress: Progress = silent
     neutral, poses = robust_neutral(camera)
     error = _reprojection_error(camera, neutral, poses)
     del camera
-    progress("morphs", 0, 1)
+    progress("shape", 1, 1)
     face = rest_face(neutral)
     arkit = arkit_shapes(track, neutral, face)
     shapes = np.concatenate([arkit, viseme_shapes(arkit, face)])
+    progress("morphs", 1, 1)
     skin = build_texture(track, video, poses, neutral, progress=progress)
     paint_mouth(skin.image, light=skin.light, lips=skin.lips)
     mesh = assemble(face, shapes, skin.image)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from avatar_pipeline.mesh import topology
 from avatar_pipeline.mesh.morphs import ARKIT
+from avatar_pipeline.mesh.regions import shape_mask
 
 Array = NDArray[np.float64]
 
@@ -199,8 +200,7 @@ def keep_teeth_behind(mouth: MouthInterior, moved: Array, face: Array, shapes: A
         (K, N, 3) displacements with every tooth at least 1.5 mm behind the skin in front of it.
     """
     teeth = np.r_[mouth.upper_teeth, mouth.lower_teeth]
-    near = np.isin(topology.TRIANGLES, np.flatnonzero(np.abs(shapes).max(axis=(0, 2)) > 0.5)).any(axis=1)
-    triangles = topology.TRIANGLES[near]
+    triangles = topology.TRIANGLES[(shape_mask("jawOpen") > 0)[topology.TRIANGLES].any(axis=1)]
     kept = moved.copy()
     for k in range(len(shapes)):
         points = mouth.vertices[teeth] + moved[k, teeth]

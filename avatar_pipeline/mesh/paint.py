@@ -15,6 +15,8 @@ _THROAT = np.array([26.0, 8.0, 9.0])
 _MUCOSA = np.array([120.0, 48.0, 48.0])
 _TONGUE = np.array([176.0, 92.0, 90.0])
 _ENAMEL = np.array([208.0, 196.0, 178.0])
+_WARMTH = np.array([0.85, 1.08, 1.2])
+"""Exponents of the shade by channel: between cheeks and lips the shadows are red."""
 _GUM = np.array([150.0, 82.0, 80.0])
 _UPPER_WIDTHS = (8.5, 6.6, 7.6, 7.0, 6.8)
 _LOWER_WIDTHS = (5.3, 5.8, 6.8, 7.0, 7.1)
@@ -71,7 +73,7 @@ def _teeth(u: Array, v: Array, widths: tuple[float, ...]) -> Array:
     within = (place - edges[index]) / np.array(widths)[index]
     bulge = np.clip(1 - (2 * within - 1) ** 2, 0, 1)
     shade = (0.80 + 0.20 * bulge**0.5) * (1 - 0.85 * (place / edges[-1]) ** 1.6)
-    crown = _ENAMEL * shade[..., None] * (0.72 + 0.28 * v)[..., None]
+    crown = _ENAMEL * shade[..., None] ** _WARMTH * (0.72 + 0.28 * v)[..., None]
     gum_line = 0.30 + 0.12 * (1 - bulge**0.5)
     picture = _blend(
         _GUM * (0.9 - 0.5 * (place / edges[-1]))[..., None], crown, np.clip((v - gum_line) / 0.05 + 0.5, 0, 1)

@@ -40,6 +40,9 @@ _UNSEEN_COSINE = (0.25, 0.5)
 _SHRINK_OVAL, _SHRINK_LIPS = 0.35, 0.4
 """How far the samples of the outline and of the inner lips are drawn to their neighbours on the skin, so that neither
 background nor teeth bleed in."""
+_LIDS = ((159, 145), (386, 374))
+_EXPRESSIVE = [0, 13, 14, 17, 37, 267, 84, 314, 61, 291, 78, 308, 105, 107, 334, 336]
+"""Lips and brows: where a face at rest shows it."""
 _RIM_WIDTH = 45.0
 _MIDDLE = (28.0, 42.0)
 """In mm: what is nearer to the middle line is never filled in, what is farther away may be."""
@@ -58,37 +61,45 @@ class SkinTexture:
 
 
 def choose_frames(track: LandmarkTrack, poses: HeadPoses, neutral: NDArray[np.float64]) -> tuple[int, ...]:
-    """Choose at most five frames: the best frontal one first, then the best ones turned to either side.
+    """Choose at most five frames: the best frontal one first, then the best ones turned to either side of it.
 
-    Good is frontal (or turned as wanted), sharp, with the mouth closed and the eyes open.
+    Good is frontal (or turned as wanted), sharp, with the eyes open and a face at rest, whose mouth is closed; on the
+    side frames, which hardly show in the middle of the face, the mouth may move a little.
     """
     found = np.flatnonzero(track.found & np.isfinite(poses.scale))
     landmarks = track.landmarks[found].astype(np.float64) * [track.width, track.height, track.width]
-    size = poses.scale[found]
-    gap = np.linalg.norm(landmarks[:, 13] - landmarks[:, 14], axis=1) / size
-    eyes = np.mean(
-        [np.linalg.norm(landmarks[:, u] - landmarks[:, v], axis=1) for u, v in ((159, 145), (386, 374))], axis=0
+    at_rest = HeadPoses(poses.scale[found], poses.rotation[found], poses.translation[found]).project(
+        neutral[_EXPRESSIVE]
     )
-    usual = np.mean([np.linalg.norm(neutral[u] - neutral[v]) for u, v in ((159, 145), (386, 374))])
+    moved = (landmarks[:, _EXPRESSIVE] * [1, -1, -1] - at_rest) / poses.scale[found, None, None]
+    unrest = np.sqrt((moved[..., :2] ** 2).sum(axis=-1).mean(axis=-1))
+    eyes = sum(_distance(landmarks, lids) / poses.scale[found] for lids in _LIDS)
+    shut = np.maximum(1 - eyes / sum(_distance(neutral[None], lids) for lids in _LIDS), 0)
     blur = np.nan_to_num(track.blur[found].astype(np.float64))
     sharp = np.clip(blur / max(float(np.percentile(blur, 90)), 1e-9), 0.05, 1.0)
-    quality = np.sqrt(sharp) * np.exp(-gap / 1.5) * np.exp(-(np.maximum(1 - eyes / size / usual, 0) ** 2) / 0.03)
+    usable = np.sqrt(sharp) * _bell(shut / 0.17)
     yaw, pitch = poses.angles[found, 0], poses.angles[found, 1]
-    cosine = np.clip(poses.rotation[found, 2, 2], 0, 1)
-    chosen = [int(np.argmax(quality * cosine**_VIEW_POWER))]
+    turned = np.degrees(np.arccos(np.clip(poses.rotation[found, 2, 2], -1, 1)))
+    chosen = [int(np.argmax(usable * _bell(unrest / 2.5) * _bell(turned / 15.0)))]
     for wanted in (-_MOST_YAW, _MOST_YAW, -_MOST_YAW / 2, _MOST_YAW / 2):
-        turn = np.clip((yaw - yaw[chosen[0]]) / wanted, 0, 1)
-        too_far = np.abs(yaw) > 1.5 * abs(wanted)
-        score = (
-            quality
-            * np.exp(-(((turn - 1) / 0.5) ** 2))
-            * np.exp(-(((pitch - pitch[chosen[0]]) / 15.0) ** 2))
-            * ~too_far
-        )
-        best = int(np.argmax(score))
+        reached = np.clip((yaw - yaw[chosen[0]]) / wanted, 0, 1)
+        level = _bell((pitch - pitch[chosen[0]]) / 15.0) * (np.abs(yaw) < 1.5 * abs(wanted))
+        best = int(np.argmax(usable * _bell(unrest / 6.0) * _bell((reached - 1) / 0.5) * level))
         if all(abs(yaw[best] - yaw[other]) >= _SIDE_YAW for other in chosen):
             chosen.append(best)
     return tuple(int(found[k]) for k in chosen)
+
+
+def _distance(points: NDArray[np.float64], pair: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the distances (T,) of two vertices of faces (T, V, 3)."""
+    distance: NDArray[np.float64] = np.linalg.norm(points[:, pair[0]] - points[:, pair[1]], axis=1)
+    return distance
+
+
+def _bell(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return exp(−x²): 1 where nothing is wrong, ⅓ where it is at the limit."""
+    bell: NDArray[np.float64] = np.exp(-(x**2))
+    return bell
 
 
 def read_frames(track: LandmarkTrack, video: Path, frames: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:

@@ -31,7 +31,7 @@ OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 31
 _LIP_FLESH = (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292, 325, 319, 403, 316, 15, 86, 179, 89, 96)
 # fmt: on
 """The ring of vertices next to the inner lips (20), in the order of `MOUTH`."""
-_BITTEN = 0.4
+_BITTEN = 0.3
 _BITTEN_FROM_GAP = 3.0
 _NOSE_BASE = 2
 _RIDGE = 0.03

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OVERLAP = 4
 HOP_MS = 8
 CHUNK_FRAMES = 512
-QUANTILE_FRAMES = 2000
+QUANTILE_FRAMES = 1000
 
 GAIN_FLOOR_DB = -15.0
 """Noise is turned down by no more than this: deeper floors buy silence with musical noise."""

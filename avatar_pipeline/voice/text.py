@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from avatar_pipeline.errors import InvalidText
 
 MAX_CHARACTERS = 5_000
+MAX_WORD = 100
+MAX_DIGITS = 40
+"""Longer words and numbers are read in part only: eSpeak NG drops what does not fit its buffer without a word."""
 _ALLOWED_CONTROLS = frozenset("\n\r\t")
 
 
@@ -15,7 +19,8 @@ def check_text(text: str, name: str = "The text") -> str:
 
     Raises:
         InvalidText: it is empty, longer than 5,000 characters, holds control characters other than line breaks and
-            tabs (or half a surrogate pair), or has no letter and no digit. The message begins with `name`.
+            tabs (or half a surrogate pair), has no letter and no digit, or has a word of more than 100 characters or a
+            number of more than 40 digits. The message begins with `name`.
     """
     shorten = "Give between 1 and 5,000 characters; split a longer script into several clips."
     if len(text) > MAX_CHARACTERS:
@@ -33,4 +38,11 @@ def check_text(text: str, name: str = "The text") -> str:
         raise InvalidText(f"{name} has {len(spoken):,} characters once composed.", remedy=shorten)
     if not any(unicodedata.category(character)[0] in "LN" for character in spoken):
         raise InvalidText(f"{name} has nothing to speak.", remedy="Write at least one letter or digit.")
+    for pattern, limit in ((rf"\d{{{MAX_DIGITS + 1},}}", MAX_DIGITS), (rf"\w{{{MAX_WORD + 1},}}", MAX_WORD)):
+        if long := re.search(pattern, spoken):
+            raise InvalidText(
+                f"{name} has {len(long.group()):,} letters or digits in a row, from {long.group()[:20]!r}; "
+                f"the limit is {limit}.",
+                remedy="Divide it with spaces or punctuation.",
+            )
     return spoken

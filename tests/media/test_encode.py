@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from avatar_pipeline.errors import StoreCorrupt
+from avatar_pipeline.errors import EnvironmentProblem, StoreCorrupt
 from avatar_pipeline.media.audio import read_audio
 from avatar_pipeline.media.decode import decode_frames
 from avatar_pipeline.media.encode import encode_segment, join_segments, rgb_to_i420
@@ -164,3 +164,10 @@ def test_mistakes_of_the_caller_are_told(tmp_path: Path) -> None:
         join_segments([], path)
     with pytest.raises(ValueError, match=r"the sound lasts 3\.000 s, the picture 0\.400 s"):
         join_segments(_segments(tmp_path, 0, 10), tmp_path / "clip.mp4", audio=Audio(tone(3.0), 48_000))
+
+
+@pytest.mark.parametrize("name", ["absent/s.mp4", "full"])
+def test_a_file_that_cannot_be_written_is_a_problem_of_the_machine(tmp_path: Path, name: str) -> None:
+    path = Path("/dev/full") if name == "full" else tmp_path / name
+    with pytest.raises(EnvironmentProblem, match=rf"{path.name}: cannot be written"):
+        encode_segment(path, _frames(0, 5), width=256, height=256, fps=FPS)

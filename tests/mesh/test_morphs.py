@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avatar_pipeline.mesh import topology
-from avatar_pipeline.mesh.morphs import ARKIT, MORPH_NAMES, VISEME_MIX, VISEMES, arkit_shapes, seal_lips, viseme_shapes
+from avatar_pipeline.mesh.morphs import (
+    ARKIT,
+    MORPH_NAMES,
+    VISEME_MIX,
+    VISEMES,
+    arkit_shapes,
+    person_scale,
+    seal_lips,
+    viseme_shapes,
+)
 from avatar_pipeline.mesh.prior import load_prior
 from tests.mesh.heads import rest, template_head, track_of
 
@@ -85,10 +94,11 @@ def test_a_blink_leaves_the_mouth_and_the_other_eye_alone(template: tuple[np.nda
 
 
 def test_without_scores_the_shapes_are_the_prior_at_the_persons_size() -> None:
-    small, large = (person(template_head() * factor)[1] for factor in (0.9, 1.1))
-    k = ARKIT.index("mouthSmileLeft")
-    np.testing.assert_allclose(small["mouthSmileLeft"], 0.9 * load_prior().deltas[k], atol=1e-4)
-    np.testing.assert_allclose(large["mouthSmileLeft"], 1.1 * load_prior().deltas[k], atol=1e-4)
+    smile = load_prior().deltas[ARKIT.index("mouthSmileLeft")]
+    small, large = template_head() * 0.9, template_head() * 1.1
+    np.testing.assert_allclose(person(small)[1]["mouthSmileLeft"], person_scale(small) * smile, atol=1e-4)
+    np.testing.assert_allclose(person(large)[1]["mouthSmileLeft"], person_scale(large) * smile, atol=1e-4)
+    assert person_scale(large) / person_scale(small) == pytest.approx(1.1 / 0.9)
 
 
 def test_with_scores_the_shapes_become_the_persons_own() -> None:

@@ -8,7 +8,7 @@ from avatar_pipeline.mesh.build import assemble
 from avatar_pipeline.mesh.morphs import MORPH_NAMES, arkit_shapes, viseme_shapes
 from avatar_pipeline.mesh.mouth import build_mouth
 from avatar_pipeline.mesh.types import FACE_VERTICES, AvatarMesh
-from tests.mesh.heads import rest, template_head, track_of
+from tests.mesh.heads import rest, rotation, template_head, track_of
 
 
 @pytest.fixture(
@@ -25,7 +25,10 @@ def mesh(request: pytest.FixtureRequest) -> AvatarMesh:
 def depth_in_front(points: np.ndarray, face: np.ndarray) -> np.ndarray:
     """The z of the nearest skin of each point's line of sight from the front, by brute force."""
     depth = np.full(len(points), np.inf)
-    for a, b, c in face[topology.TRIANGLES]:
+    corners = face[topology.TRIANGLES]
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    near = ((corners[..., :2].max(axis=1) > low) & (corners[..., :2].min(axis=1) < high)).all(axis=1)
+    for a, b, c in corners[near]:
         edges = np.array([b[:2] - a[:2], c[:2] - a[:2]]).T
         if np.linalg.det(edges) < 1e-6:
             continue
@@ -58,11 +61,18 @@ def test_the_pouch_hangs_on_the_lips_at_every_shape(mesh: AvatarMesh) -> None:
     np.testing.assert_array_equal(mesh.morphs[:, rim], mesh.morphs[:, lips])
 
 
-def test_the_insides_triangles_face_forwards_when_the_mouth_is_open(mesh: AvatarMesh) -> None:
-    posed = mesh.vertices + mesh.morph("jawOpen")
+@pytest.mark.parametrize("name", ["jawOpen", "viseme_aa", "viseme_O", "viseme_I"])
+@pytest.mark.parametrize("yaw", [-20, 0, 20])
+def test_nobody_looks_through_an_open_mouth(mesh: AvatarMesh, name: str, yaw: float) -> None:
+    """Wherever the lips are apart, a triangle of the inside faces the viewer."""
+    posed = (mesh.vertices + mesh.morph(name)) @ rotation(yaw).T
+    upper, lower = (posed[[pair[k] for pair in topology.LIP_PAIRS[1:-1]]] for k in (0, 1))
+    opening = np.concatenate([upper * (1 - t) + lower * t for t in (0.1, 0.5, 0.9)])[:, :2]
     a, b, c = (posed[mesh.mouth[:, k]] for k in range(3))
-    forwards = np.cross(b - a, c - a)[:, 2] > 0
-    assert forwards.mean() > 0.8
+    facing = np.cross(b - a, c - a)[:, 2] > 0
+    for point in opening:
+        sides = [np.cross((q - p)[:, :2], point - p[:, :2]) for p, q in ((a, b), (b, c), (c, a))]
+        assert (facing & (np.min(sides, axis=0) >= 0)).any()
 
 
 def test_the_tongue_comes_out_between_the_teeth(mesh: AvatarMesh) -> None:

@@ -8,6 +8,7 @@ WIDTH, HEIGHT = 96, 80
 CROP, CORNER = (48, 40), (24, 20)
 TRIANGLES = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
 ATLAS = np.full((8, 8, 3), (90, 110, 150), np.uint8)
+ATLAS[4:] = (210, 90, 170)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,17 @@ def quad(x0, y0, x1, y1):
 
 def skin(where, source):
     depth, flag = np.full((4, 1), 0.3), np.full((4, 1), -1.0)
-    return Scene(np.hstack([where, depth]).astype(np.float32), np.hstack([source, flag]).astype(np.float32), 1.0)
+    return Scene(np.hstack([where, depth]), np.hstack([source, flag]), np.zeros((4, 3), np.float32), 1.0)
+
+
+def interior(light, share=0.0):
+    where = np.hstack([quad(8, 8, 40, 32), np.full((4, 1), 0.7)])
+    first = np.hstack([np.full((4, 2), 0.25), np.full((4, 1), light)])
+    return Scene(where, first, np.hstack([np.full((4, 2), 0.75), np.full((4, 1), share)]), 0.8)
+
+
+def colour_at_centre(out):
+    return np.array([int(plane[18 * s, 24 * s]) for plane, s in zip(split_planes(out), (2, 1, 1), strict=True)])
 
 
 def test_what_does_not_move_keeps_its_exact_bits(compositor, frame):
@@ -60,13 +71,32 @@ def test_a_shift_by_whole_pixels_copies_luma_and_chroma_alike(compositor):
     assert np.abs(difference[2][half] - 2).max() <= 1
 
 
-def test_the_interior_has_the_atlas_colour_in_the_light_asked_for(compositor, frame):
-    where = np.hstack([quad(8, 8, 40, 32), np.full((4, 1), 0.7)]).astype(np.float32)
-    source = np.hstack([np.full((4, 2), 0.5), np.full((4, 1), 0.5)]).astype(np.float32)
-    out = compositor.draw(frame, CORNER, Scene(where, source, 0.8))
-    values = [int(plane[18 * s, 24 * s]) for plane, s in zip(split_planes(out), (2, 1, 1), strict=True)]
-    expected = np.array([16, 128, 128]) + 0.4 * (np.array([90, 110, 150]) - [16, 128, 128])
-    assert np.abs(values - expected).max() <= 1
+def test_the_interior_has_the_atlas_colour_with_its_luma_in_the_plates_light(compositor, frame):
+    values = colour_at_centre(compositor.draw(frame, CORNER, interior(light=1.0)))
+    assert np.abs(values - [16 + 0.8 * (90 - 16), 110, 150]).max() <= 1
+
+
+def test_two_pictures_of_the_interior_are_mixed_by_their_share(compositor, frame):
+    values = colour_at_centre(compositor.draw(frame, CORNER, interior(light=1.0, share=0.5)))
+    assert np.abs(values - [16 + 0.8 * (150 - 16), 100, 160]).max() <= 1
+
+
+def test_a_shaded_interior_is_darker_and_redder(compositor, frame):
+    lit = colour_at_centre(compositor.draw(frame, CORNER, interior(light=1.0)))
+    shaded = colour_at_centre(compositor.draw(frame, CORNER, interior(light=0.5)))
+    assert shaded[0] < lit[0]
+    assert (shaded[2] - 128) / (shaded[0] - 16) > (lit[2] - 128) / (lit[0] - 16)
+
+
+def test_skin_hides_the_interior_behind_it(frame):
+    triangles = np.concatenate([TRIANGLES + 4, TRIANGLES])
+    behind = interior(light=1.0)
+    front = skin(quad(0, 0, *CROP), quad(0, 0, *CROP))
+    both = [
+        np.concatenate([getattr(front, name), getattr(behind, name)]) for name in ("positions", "sources", "seconds")
+    ]
+    with Compositor(crop=CROP, triangles=triangles, vertices=8, atlas=ATLAS) as compositor:
+        assert (compositor.draw(frame, CORNER, Scene(*both, 0.8)) == frame).all()
 
 
 def test_drawing_twice_gives_the_same_bits(compositor, frame):

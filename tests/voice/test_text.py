@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avatar_pipeline.errors import InvalidText
-from avatar_pipeline.voice.text import MAX_CHARACTERS, check_text
+from avatar_pipeline.voice.text import MAX_CHARACTERS, MAX_DIGITS, MAX_WORD, check_text
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,8 @@ from avatar_pipeline.voice.text import MAX_CHARACTERS, check_text
         ("one\x00two", r"U\+0000 at position 3"),
         ("\x1b[31mred", r"U\+001B at position 0"),
         ("\x01+20s fast", r"U\+0001 at position 0"),
+        ("pi is " + "3" * 41, "41 letters or digits in a row, from '3{20}'; the limit is 40"),
+        ("a " + "x" * 101, "101 letters or digits in a row, from 'x{20}'; the limit is 100"),
         ("half \ud800", r"U\+D800 at position 5"),
     ],
 )
@@ -30,7 +32,9 @@ def test_unspeakable_text_is_refused_with_the_reason(text: str, reason: str) -> 
         check_text(text, "The script")
 
 
-@pytest.mark.parametrize("text", ["a", "7", "Hello,\n\tworld.", "你好", "مرحبا", "x" * MAX_CHARACTERS])
+@pytest.mark.parametrize(
+    "text", ["a", "7", "Hello,\n\tworld.", "你好", "مرحبا", "abcd " * 999 + "abcd.", "9" * MAX_DIGITS, "é" * MAX_WORD]
+)
 def test_speakable_text_passes(text: str) -> None:
     assert check_text(text) == text
 

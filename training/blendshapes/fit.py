@@ -97,6 +97,8 @@ def prior_arrays(tracks: list[LandmarkTrack]) -> dict[str, NDArray[np.generic]]:
         for j, name in enumerate(names)
         if scores[:, j].std() >= LEAST_STD and not name.startswith("eyeLook")
     }
+    if "jawOpen" not in shown:
+        raise ValueError("the clips show no open jaw, which the modelled shapes start from")
     shapes = modelled_shapes(shown["jawOpen"]) | shown
     symmetric = np.array([(shapes[n] + shapes[other_side(n)][topology.MIRROR] * [-1, 1, 1]) / 2 for n in ARKIT])
     for name, shape in zip(ARKIT, symmetric, strict=True):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from avatar_pipeline.mesh import topology
 from avatar_pipeline.mesh.deform import extend, vertex_normals
+from avatar_pipeline.mesh.morphs import close_lids
 from avatar_pipeline.mesh.regions import shape_mask
 
 Field = NDArray[np.float64]
@@ -59,7 +60,7 @@ def _sided(name: str, field: Field) -> dict[str, Field]:
 
 def modelled_shapes(jaw_open: Field) -> dict[str, Field]:
     """Return all shapes that can be modelled, by name: (468, 3) each. `jaw_open` tells what moves with the jaw."""
-    return _jaw_and_lips(jaw_open) | _corners() | _cheeks_and_nose() | _eyes()
+    return _jaw_and_lips(jaw_open) | _corners() | _cheeks_and_nose() | _eyes() | _brows()
 
 
 def _jaw_and_lips(jaw_open: Field) -> dict[str, Field]:
@@ -69,6 +70,8 @@ def _jaw_and_lips(jaw_open: Field) -> dict[str, Field]:
     narrow = _bump(_LEFT_CORNER, 11) - _bump(_RIGHT_CORNER, 11)
     middle = np.exp(-0.5 * (across / 0.8) ** 2)
     shapes = {
+        "mouthLeft": _field(lips, 9, 0, 0),
+        "mouthRight": _field(lips, -9, 0, 0),
         "jawForward": _field(jaw, 0, 0, 6),
         "jawLeft": _field(jaw, 7, 0, 0),
         "jawRight": _field(jaw, -7, 0, 0),
@@ -103,6 +106,7 @@ def _corners() -> dict[str, Field]:
     both = _bump(_LEFT_CORNER, 12) + _bump(_RIGHT_CORNER, 12)
     outwards = _bump(_LEFT_CORNER, 14) - _bump(_RIGHT_CORNER, 14)
     shapes = _sided("mouthFrown", _field(both, 0, -6, -0.5) + _field(outwards, 1, 0, 0))
+    shapes |= _sided("mouthSmile", _field(both, 0, 6, -2) + _field(outwards, 5, 0, 0))
     shapes |= _sided("mouthDimple", _field(both, 0, 0.5, -3) + _field(outwards, 3, 0, 0))
     shapes |= _sided("mouthStretch", _field(both, 0, -2, -2) + _field(outwards, 6, 0, 0))
     return shapes
@@ -135,8 +139,19 @@ def _eyes() -> dict[str, Field]:
         profile = np.sin(np.linspace(0, np.pi, len(pairs) + 2))[1:-1, None]
         corners = (33, 133) if side == "Right" else (263, 362)
         outwards = 1.0 if side == "Left" else -1.0
+        shapes[f"eyeBlink{side}"] = close_lids(topology.TEMPLATE.astype(np.float64), pairs)
         sideways = {"eyeLookIn": -0.6 * outwards, "eyeLookOut": 0.6 * outwards}
         for name, (up, down) in (motions | {n: ((x, 0, 0), (x, 0, 0)) for n, x in sideways.items()}).items():
             values = np.concatenate([profile * np.array(up), profile * np.array(down)])
             shapes[f"{name}{side}"] = extend(tuple(upper + lower), values, (*still, *corners))
     return shapes
+
+
+def _brows() -> dict[str, Field]:
+    inner, outer = _bump(107, 13) + _bump(336, 13), _bump(70, 14) + _bump(300, 14)
+    whole = np.maximum(inner, outer)
+    return {
+        "browInnerUp": _field(inner, 0, 6, 0.5),
+        **_sided("browOuterUp", _field(outer, 0, 5, 0.5)),
+        **_sided("browDown", _field(whole, 0, -4, 0.5)),
+    }

@@ -1,0 +1,78 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avatar_pipeline.media.encode import rgb_to_i420
+from avatar_pipeline.mesh.topology import MOUTH
+from avatar_pipeline.render.mouth import GAPS, PHOTO_SIZE, choose_photos, collect_photos, cut_photo, photo_triangles
+from avatar_pipeline.render.renderer import split_planes
+
+ANGLE = np.pi - np.arange(20) * (2 * np.pi / 20)
+LIPS = np.stack([32 + 20 * np.cos(ANGLE), 24 - 9 * np.sin(ANGLE)], axis=1)
+
+
+def picture_of_a_mouth():
+    rgb = np.full((48, 64, 3), (200, 60, 70), np.uint8)
+    y, x = np.mgrid[:48, :64]
+    rgb[((x - 32) / 20) ** 2 + ((y - 24) / 9) ** 2 < 1] = (230, 230, 230)
+    return split_planes(rgb_to_i420(rgb))
+
+
+def photos_with_gaps(gaps):
+    cuts = {k: cut_photo(picture_of_a_mouth(), LIPS) for k in range(len(gaps))}
+    return collect_photos(cuts, np.array(gaps), np.ones(len(gaps)))
+
+
+def test_a_mouth_that_never_opens_gives_no_photo():
+    gap = np.abs(np.sin(np.arange(100))) * 2.9
+    assert len(choose_photos(gap, np.full(100, 50.0), np.zeros(100), 50.0)) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 25), st.floats(-40, 40)), min_size=1, max_size=60))
+def test_photos_look_ahead_and_are_of_different_openings(frames):
+    gap, yaw = np.array(frames).T
+    chosen = choose_photos(gap, np.full(len(gap), 50.0), yaw, 50.0)
+    assert len(set(chosen.tolist())) == len(chosen) <= len(GAPS)
+    assert (np.abs(yaw[chosen]) <= 20).all()
+    assert (np.diff(gap[chosen]) >= 0).all()
+
+
+def test_a_mouth_as_wide_as_at_rest_is_taken_before_a_smile():
+    width = np.array([62.0, 50.0, 62.0])
+    assert choose_photos(np.full(3, 9.0), width, np.zeros(3), 50.0).tolist() == [1]
+
+
+def test_the_edge_of_a_photo_keeps_inside_the_lips():
+    picture, edge = cut_photo(picture_of_a_mouth(), LIPS)
+    assert picture.shape == (PHOTO_SIZE[1], PHOTO_SIZE[0], 3)
+    at = np.clip((edge * PHOTO_SIZE).astype(int), 0, np.array(PHOTO_SIZE) - 1)
+    luma = picture[at[:, 1], at[:, 0], 0].astype(int)
+    assert luma.min() > 150
+
+
+@given(st.floats(0, 40))
+def test_the_two_photos_next_to_a_gap_are_mixed(gap):
+    photos = photos_with_gaps([3.0, 6.0, 12.0])
+    first, second, share = photos.sources(gap)
+    assert 0 <= share <= 1
+    place = (first[:, 1].mean() * (1 - share) + second[:, 1].mean() * share) * 3 - 0.5
+    assert abs(np.interp(place, [0, 1, 2], [3.0, 6.0, 12.0]) - np.clip(gap, 3, 12)) < 0.2
+
+
+def test_one_photo_serves_all_gaps():
+    photos = photos_with_gaps([5.0])
+    for gap in (0.0, 5.0, 20.0):
+        first, second, share = photos.sources(gap)
+        assert (first == second).all() and share == 0
+
+
+def test_photos_are_brought_to_one_brightness():
+    cuts = {0: cut_photo(picture_of_a_mouth(), LIPS), 1: cut_photo(picture_of_a_mouth(), LIPS)}
+    dark, bright = collect_photos(cuts, np.array([4.0, 8.0]), np.array([1.0, 0.5])).pictures[:, 48, 96, 0].astype(int)
+    assert bright == min(255, 16 + 2 * (dark - 16))
+
+
+def test_the_triangles_span_the_lips():
+    triangles = photo_triangles()
+    assert set(triangles.ravel().tolist()) == set(range(len(MOUTH)))
+    assert len(triangles) == len(MOUTH) - 2
