@@ -1,18 +1,16 @@
 """The commands of `avatar`: they parse, call, and print.
 
-Exit codes: 0 done; 1 failed; 2 the input is at fault; 3 the machine lacks something; 4 the store is damaged; 130
-interrupted.
+Exit codes: 0 done; 1 failed or called off; 2 the input or the call is at fault; 3 the machine lacks something; 4 the
+store is damaged.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import click
 import typer
 from rich.table import Table
 
@@ -188,21 +186,8 @@ def inventory_table(made: list[work.Made]) -> Table:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with a code that means something."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(_run(lambda: app(arguments, standalone_mode=False), as_json="--json" in arguments))
-
-
-def _run(command: Callable[[], Any], *, as_json: bool) -> int:
     try:
-        code = command()
+        app(arguments)
     except AvatarError as error:
-        console.say_error(error, as_json=as_json)
-        return error.exit_code
-    except click.exceptions.Abort:
-        return 130
-    except click.exceptions.ClickException as error:
-        error.show()
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted. Call the same command again to go on.\n")
-        return 130
-    return code if isinstance(code, int) else 0
+        console.say_error(error, as_json="--json" in arguments)
+        sys.exit(error.exit_code)

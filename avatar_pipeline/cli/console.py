@@ -25,18 +25,24 @@ def showing_progress(*, quiet: bool) -> Iterator[None]:
         yield
         return
     columns = (SpinnerColumn(), TextColumn("{task.description:<18}"), BarColumn(24), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=not err.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
+    bars = Progress(*columns, console=err, transient=not err.is_terminal)
+    tasks: dict[str, TaskID] = {}
 
-        def report(stage: str, done: float, total: float | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage.replace("_", " "), total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+    def report(stage: str, done: float, total: float | None) -> None:
+        if stage not in tasks:
+            # Started only now, so that an error before any work is one line and nothing else.
+            bars.start()
+            tasks[stage] = bars.add_task(stage.replace("_", " "), total=total)
+        bars.update(tasks[stage], completed=done, total=total)
 
+    try:
         with listening(report):
             yield
         for task in bars.tasks:
             bars.update(task.id, total=task.total or task.completed or 1, completed=task.total or task.completed or 1)
+    finally:
+        if tasks:
+            bars.stop()
 
 
 def say_json(document: Any) -> None:

@@ -90,10 +90,17 @@ def say(line: Line, avatar_id: str, text: str, *, out: Path | None) -> tuple[Art
 
 def run_batch(line: Line, batch_id: str, requests: list[ClipRequest]) -> list[Artifact]:
     """Queue requests for one batch, run its job, and return the clips in order."""
-    from avatar_pipeline.launch import MAKE_CLIP_BATCH, run_job
+    from avatar_pipeline.launch import MAKE_CLIP_BATCH, RunFailed, run_job
 
     line.ledger.submit(requests, batch_id=batch_id)
-    run_job(line.settings, MAKE_CLIP_BATCH, batch_id)
+    try:
+        run_job(line.settings, MAKE_CLIP_BATCH, batch_id)
+    except RunFailed as error:
+        # What went wrong with the clip says more than that the batch's check failed.
+        for record in line.ledger.requests(batch_id=batch_id):
+            if record.state == "failed" and record.error:
+                raise RunFailed(**record.error) from error
+        raise
     clips = []
     for record in line.ledger.requests(batch_id=batch_id):
         slot = Slot.avatar(record.request.avatar_id, "clips")

@@ -10,12 +10,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from avatar_pipeline.consent import ConsentRecord
-from avatar_pipeline.errors import InvalidText
 from avatar_pipeline.ids import require_slug
+from avatar_pipeline.voice.text import check_text
 
 AvatarState = Literal["new", "ready", "failed"]
 RequestState = Literal["queued", "claimed", "running", "done", "failed"]
-MAX_TEXT = 5000
 
 
 class ClipRequest(BaseModel):
@@ -35,11 +34,7 @@ class ClipRequest(BaseModel):
     @field_validator("text")
     @classmethod
     def _text(cls, value: str) -> str:
-        if not value.strip():
-            raise InvalidText("The text is empty.", remedy="Give one sentence or more to say.")
-        if len(value) > MAX_TEXT:
-            raise InvalidText(f"The text has {len(value)} characters.", remedy=f"Give at most {MAX_TEXT}.")
-        return value
+        return check_text(value)
 
 
 @dataclass(frozen=True, slots=True)

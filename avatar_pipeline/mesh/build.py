@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatar_pipeline.errors import FaceNotUsable
-from avatar_pipeline.face.pose import IRIS_DISTANCE, RIGID, HeadPoses, robust_neutral, to_camera
+from avatar_pipeline.face.pose import IRIS_DISTANCE, RIGID, HeadPoses, fit_poses, robust_neutral, to_camera
 from avatar_pipeline.face.types import LandmarkTrack
 from avatar_pipeline.mesh import topology
 from avatar_pipeline.mesh.check import check_mesh
@@ -19,6 +19,10 @@ from avatar_pipeline.mesh.paint import paint_mouth
 from avatar_pipeline.mesh.texture import build_texture
 from avatar_pipeline.mesh.types import FACE_VERTICES, AvatarMesh, MeshReport
 from avatar_pipeline.progress import Progress, silent
+
+_NEUTRAL_FRAMES = 1000
+"""Frames that the neutral is measured in at most, spread evenly, as in `robust_neutral`."""
+_CHUNK = 512
 
 
 def build_mesh(track: LandmarkTrack, video: Path, *, progress: Progress = silent) -> tuple[AvatarMesh, MeshReport]:
@@ -36,10 +40,7 @@ def build_mesh(track: LandmarkTrack, video: Path, *, progress: Progress = silent
     if not track.found.any():
         raise FaceNotUsable(f"{video.name}: no frame holds a face.", remedy="Record a video that shows your face.")
     progress("shape", 0, 1)
-    camera = to_camera(track.landmarks, track.width, track.height)
-    neutral, poses = robust_neutral(camera)
-    error = _reprojection_error(camera, neutral, poses)
-    del camera
+    neutral, poses, error = _measure(track)
     progress("shape", 1, 1)
     face = rest_face(neutral)
     arkit = arkit_shapes(track, neutral, face)
@@ -86,8 +87,25 @@ def assemble(face: NDArray[np.float64], shapes: NDArray[np.float64], texture: ND
     )
 
 
-def _reprojection_error(camera: NDArray[np.float64], neutral: NDArray[np.float64], poses: HeadPoses) -> float:
-    """Return the RMS distance of the posed neutral's rigid points to the landmarks, over the inter-ocular distance."""
-    posed = poses.project(neutral[RIGID])
-    distance = np.linalg.norm((posed - camera[:, RIGID])[..., :2], axis=-1) / (poses.scale[:, None] * IRIS_DISTANCE)
-    return float(np.sqrt(np.nanmean(distance**2)))
+def _measure(track: LandmarkTrack) -> tuple[NDArray[np.float64], HeadPoses, float]:
+    """Return the neutral (478, 3), the poses of all frames, and how well the neutral's rigid points fit.
+
+    That is the RMS distance of the posed points to the landmarks, over the inter-ocular distance. A few hundred frames
+    at a time are in camera coordinates, however long the track.
+    """
+    found = np.flatnonzero(track.found)
+    most = found[np.unique(np.linspace(0, len(found) - 1, min(len(found), _NEUTRAL_FRAMES)).round().astype(int))]
+    neutral, _ = robust_neutral(to_camera(track.landmarks[most], track.width, track.height))
+    parts, squares = [], 0.0
+    for start in range(0, len(track), _CHUNK):
+        camera = to_camera(track.landmarks[start : start + _CHUNK], track.width, track.height)
+        poses = fit_poses(camera, neutral)
+        distance = np.linalg.norm((poses.project(neutral[RIGID]) - camera[:, RIGID])[..., :2], axis=-1)
+        squares += float(np.nansum((distance / (poses.scale[:, None] * IRIS_DISTANCE)) ** 2))
+        parts.append(poses)
+    poses = HeadPoses(
+        scale=np.concatenate([part.scale for part in parts]),
+        rotation=np.concatenate([part.rotation for part in parts]),
+        translation=np.concatenate([part.translation for part in parts]),
+    )
+    return neutral, poses, float(np.sqrt(squares / (np.isfinite(poses.scale).sum() * len(RIGID))))

@@ -28,38 +28,33 @@ def _laplacian() -> NDArray[np.float64]:
 
 
 @cache
-def _green(pinned: tuple[int, ...], order: int) -> NDArray[np.float64]:
-    """Return the map (468, P) from values at pinned vertices to the (bi)harmonic field over all vertices."""
+def _harmonic_fields(pinned: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the map (468, P) from values at pinned vertices to the harmonic field over all vertices."""
     L = _laplacian()
-    operator = L if order == 1 else L @ L
     free = np.setdiff1d(np.arange(FACE_VERTICES), pinned)
     field = np.zeros((FACE_VERTICES, len(pinned)))
     field[list(pinned)] = np.eye(len(pinned))
-    field[free] = -np.linalg.solve(operator[free][:, free], operator[free][:, list(pinned)])
+    field[free] = -np.linalg.solve(L[free][:, free], L[free][:, list(pinned)])
     return field
 
 
-def extend(
-    moved: tuple[int, ...], values: NDArray[np.float64], still: tuple[int, ...], *, order: int = 1
-) -> NDArray[np.float64]:
+def extend(moved: tuple[int, ...], values: NDArray[np.float64], still: tuple[int, ...]) -> NDArray[np.float64]:
     """Extend displacements of a few vertices over the whole face.
 
-    The field is harmonic (`order` 1) or biharmonic (2, smoother) on the mesh (M. Botsch and O. Sorkine, "On linear
-    variational surface deformation methods", TVCG 2008).
+    The field is harmonic on the mesh (M. Botsch and O. Sorkine, "On linear variational surface deformation methods",
+    TVCG 2008): nowhere larger than what it is given.
 
     Args:
         moved: vertices with given displacements.
         values: (len(moved), C) their displacements.
         still: vertices that stay; those in `moved` are left out.
-        order: 1 or 2.
 
     Returns:
         (468, C) displacements: exactly `values` at `moved`, exactly 0 at `still`.
     """
     rest = tuple(sorted(set(still) - set(moved)))
-    field: NDArray[np.float64] = _green(tuple(moved) + rest, order) @ np.concatenate(
-        [values, np.zeros((len(rest), values.shape[1]))]
-    )
+    given = np.concatenate([values, np.zeros((len(rest), values.shape[1]))])
+    field: NDArray[np.float64] = _harmonic_fields(tuple(moved) + rest) @ given
     field[list(moved)] = values
     field[list(rest)] = 0.0
     return field

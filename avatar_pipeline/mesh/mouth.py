@@ -140,7 +140,7 @@ def _teeth(line: _LipLine, *, upper: bool) -> tuple[Array, Array, Array]:
     arc = line.at(x)
     arc[:, 1] = line.middle[1]
     depth = _LIP_THICKNESS * w + (0 if upper else 0.05 * w)
-    gum, edge = (0.18 * w, -0.055 * w) if upper else (-0.24 * w, -0.005 * w)
+    gum, edge = (0.18 * w, -0.055 * w) if upper else (-0.24 * w, -0.02 * w)
     rows = [arc + np.array([0, y, -depth]) for y in ((gum, edge) if upper else (edge, gum))]
     box = UPPER_TEETH_UV if upper else LOWER_TEETH_UV
     across = np.linspace(0, 1, _TOOTH_COLUMNS)

@@ -43,6 +43,7 @@ background nor teeth bleed in."""
 _LIDS = ((159, 145), (386, 374))
 _EXPRESSIVE = [0, 13, 14, 17, 37, 267, 84, 314, 61, 291, 78, 308, 105, 107, 334, 336]
 """Lips and brows: where a face at rest shows it."""
+_WATCHED = [*_EXPRESSIVE, *_LIDS[0], *_LIDS[1]]
 _RIM_WIDTH = 45.0
 _MIDDLE = (28.0, 42.0)
 """In mm: what is nearer to the middle line is never filled in, what is farther away may be."""
@@ -67,14 +68,12 @@ def choose_frames(track: LandmarkTrack, poses: HeadPoses, neutral: NDArray[np.fl
     side frames, which hardly show in the middle of the face, the mouth may move a little.
     """
     found = np.flatnonzero(track.found & np.isfinite(poses.scale))
-    landmarks = track.landmarks[found].astype(np.float64) * [track.width, track.height, track.width]
-    at_rest = HeadPoses(poses.scale[found], poses.rotation[found], poses.translation[found]).project(
-        neutral[_EXPRESSIVE]
-    )
-    moved = (landmarks[:, _EXPRESSIVE] * [1, -1, -1] - at_rest) / poses.scale[found, None, None]
-    unrest = np.sqrt((moved[..., :2] ** 2).sum(axis=-1).mean(axis=-1))
-    eyes = sum(_distance(landmarks, lids) / poses.scale[found] for lids in _LIDS)
-    shut = np.maximum(1 - eyes / sum(_distance(neutral[None], lids) for lids in _LIDS), 0)
+    landmarks = track.landmarks[found][:, _WATCHED, :2].astype(np.float64) * [track.width, -track.height]
+    scale = poses.scale[found]
+    at_rest = HeadPoses(scale, poses.rotation[found], poses.translation[found]).project(neutral[_WATCHED])[..., :2]
+    moved = np.linalg.norm(landmarks - at_rest, axis=-1)[:, : len(_EXPRESSIVE)] / scale[:, None]
+    unrest = np.sqrt((moved**2).mean(axis=-1))
+    shut = np.maximum(1 - _lid_gap(landmarks) / _lid_gap(at_rest), 0)
     blur = np.nan_to_num(track.blur[found].astype(np.float64))
     sharp = np.clip(blur / max(float(np.percentile(blur, 90)), 1e-9), 0.05, 1.0)
     usable = np.sqrt(sharp) * _bell(shut / 0.17)
@@ -90,10 +89,11 @@ def choose_frames(track: LandmarkTrack, poses: HeadPoses, neutral: NDArray[np.fl
     return tuple(int(found[k]) for k in chosen)
 
 
-def _distance(points: NDArray[np.float64], pair: tuple[int, int]) -> NDArray[np.float64]:
-    """Return the distances (T,) of two vertices of faces (T, V, 3)."""
-    distance: NDArray[np.float64] = np.linalg.norm(points[:, pair[0]] - points[:, pair[1]], axis=1)
-    return distance
+def _lid_gap(watched: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far (T,) both eyes are open, from the watched landmarks (T, 20, 2)."""
+    upper, lower = (watched[:, [_WATCHED.index(lids[k]) for lids in _LIDS]] for k in (0, 1))
+    gap: NDArray[np.float64] = np.linalg.norm(upper - lower, axis=-1).sum(axis=-1)
+    return gap
 
 
 def _bell(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,9 +26,10 @@ _TOLERANCE = 0.25
 _LEAST_OPEN = 4.0
 _BORDER = 4.0
 _MOST_TURNED = 20.0
+_FADE = 0.35
 _INSET = 0.12
 """How far the photos' edge keeps off the tracked lips, over the gap there (at the corners: over their own distance to
-the next pair of lip vertices, twice): lips in a photo would line those in the picture."""
+the next pair of lip vertices, four times): lips in a photo would line those in the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,15 @@ class MouthPhotos:
         return np.ascontiguousarray(self.pictures.reshape(-1, PHOTO_SIZE[0], 3))
 
     def sources(self, gap: float) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-        """Return the inner lips (20, 2) in the atlas of the two photos next to a gap in mm, and the second's share."""
+        """Return the inner lips (20, 2) in the atlas of the two photos next to a gap in mm, and the second's share.
+
+        The share rises steeply between the two: teeth that fade through one another are grey.
+        """
         place = float(np.interp(gap, self.gaps, np.arange(len(self))))
         first = min(int(place), max(len(self) - 2, 0))
         second = min(first + 1, len(self) - 1)
-        return self._in_atlas(first), self._in_atlas(second), place - first
+        share = float(np.clip((place - first - 0.5) / _FADE + 0.5, 0.0, 1.0))
+        return self._in_atlas(first), self._in_atlas(second), share
 
     def _in_atlas(self, photo: int) -> NDArray[np.float64]:
         loop = self.loops[photo].astype(np.float64)
@@ -124,7 +129,7 @@ def _inset(lips: NDArray[np.float64]) -> NDArray[np.float64]:
     inner: NDArray[np.float64] = lips + _INSET * (opposite - lips)
     for corner, step in ((0, 1), (len(lips) // 2, -1)):
         next_pair = (lips[corner + step] + lips[corner - step]) / 2
-        inner[corner] = lips[corner] + 2 * _INSET * (next_pair - lips[corner])
+        inner[corner] = lips[corner] + 4 * _INSET * (next_pair - lips[corner])
     return inner
 
 

@@ -55,8 +55,8 @@ void main() {
         vec2 at = v_source.xy;
         vec2 chroma = (at + vec2(0.5, 0.0)) / size;
         float moved = length(at - gl_FragCoord.xy * 0.5);
-        colour = vec4(texture(luma, at / size).r, texture(cb, chroma).r, texture(cr, chroma).r,
-                      smoothstep(0.05, 0.5, moved));
+        float lit = black.x + (texture(luma, at / size).r - black.x) * (1.0 - v_second.z);
+        colour = vec4(lit, texture(cb, chroma).r, texture(cr, chroma).r, smoothstep(0.05, 0.5, moved));
     } else {
         vec3 lit = mix(texture(atlas, v_source.xy).rgb, texture(atlas, v_second.xy).rgb, v_second.z) - black;
         lit.x *= gain * v_source.z;
@@ -110,7 +110,8 @@ class Scene:
 
     `positions` (V, 3): x, y in crop pixels (y down), z depth in 0 (near) to 1. `sources` (V, 3): for skin, the point of
     the crop that it shows, and z = -1; for the mouth's interior, the atlas coordinate in 0..1, and z = its brightness.
-    `seconds` (V, 3): for the interior, another atlas coordinate, and z = its share. `gain`: brightness of the interior.
+    `seconds` (V, 3): for skin, z = how much darker than its source; for the interior, another atlas coordinate, and
+    z = its share. `gain`: brightness of the interior.
     """
 
     positions: NDArray[np.float32]

@@ -36,7 +36,10 @@ _BITTEN_FROM_GAP = 3.0
 _NOSE_BASE = 2
 _RIDGE = 0.03
 _FULLY_LIT_GAP = 14.0
+_PHOTO_LIT_GAP = 3.0
+"""Photos are of mouths open by about this much and more: they bring the shadows of wider gaps with them."""
 _SHADOW = 0.35
+_CONTACT_SHADOW = 0.4
 _MARGIN = 4
 _INSIDE_START = FACE_VERTICES + len(OVAL)
 
@@ -154,13 +157,14 @@ class Warp:
         sources = np.full((self.vertices, 3), -1.0)
         sources[:_INSIDE_START, :2] = np.concatenate([shown, ring]) - corner
         seconds = np.zeros((self.vertices, 3))
+        seconds[list(MOUTH), 2] = contact_shadow(gap, lip_distance(tracked.shape))
         if len(self._photos):
             sources[_INSIDE_START:, :2], seconds[_INSIDE_START:, :2], share = self._photos.sources(gap)
             seconds[_INSIDE_START:, 2] = share
-            sources[_INSIDE_START:, 2] = 1.0
+            sources[_INSIDE_START:, 2] = interior_light(gap, _PHOTO_LIT_GAP)
         else:
             sources[_INSIDE_START:, :2] = self._interior_uv
-            sources[_INSIDE_START:, 2] = interior_light(gap)
+            sources[_INSIDE_START:, 2] = interior_light(gap, _FULLY_LIT_GAP)
         return Scene(positions.astype(np.float32), sources.astype(np.float32), seconds.astype(np.float32), gain)
 
 
@@ -182,9 +186,18 @@ def skin_source(image: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
     return moved
 
 
-def interior_light(gap: float) -> float:
-    """Return how much light reaches the inside of the mouth: little through a narrow gap (mm)."""
-    return float(_SHADOW + (1.0 - _SHADOW) * smoothstep(0.0, _FULLY_LIT_GAP, np.asarray(gap)))
+def contact_shadow(gap: float, own_gap: float) -> float:
+    """Return how much darker the lips' edges are than in the footage, for lips `gap` mm apart that are `own_gap` in it.
+
+    Lips that touch shade each other; open lips that are drawn shut have no such line between them.
+    """
+    opened, closed = smoothstep(0.0, 3.0, np.asarray(own_gap)), 1.0 - smoothstep(0.5, 4.0, np.asarray(gap))
+    return float(_CONTACT_SHADOW * opened * closed)
+
+
+def interior_light(gap: float, fully_lit: float) -> float:
+    """Return how much light reaches the inside of the mouth: little through a narrow gap, 1 from `fully_lit` mm on."""
+    return float(_SHADOW + (1.0 - _SHADOW) * smoothstep(0.0, fully_lit, np.asarray(gap)))
 
 
 def ring_points(source: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -33,6 +33,7 @@ from avatar_pipeline.voice.visemes import viseme_curves
 SIZES = (128, 1080)
 SECONDS = (2.0, 12.0)
 FPS = (10, 60)
+_FILES = ("sample.mp4", "clean_speech.wav", "truth.json", "consent.json")
 _BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 _ARTICULATION = 0.78
 """Visemes are shown at their fullest; a person who chats moves less."""
@@ -127,26 +128,21 @@ def make_sample_upload(
     curves = viseme_curves(take.visemes, frames / fps, fps)[:frames]
     shapes = np.stack([head.shape(w) for w in _weights(head, motion, curves)])
     folder.mkdir(parents=True, exist_ok=True)
-    upload = SampleUpload(
-        video=folder / "sample.mp4",
-        clean_speech=folder / "clean_speech.wav",
-        truth=folder / "truth.json",
-        consent=folder / "consent.json",
-    )
+    upload = SampleUpload(*(folder / name for name in _FILES))
     with atomic_file(upload.video) as path:
         _write_video(path, _frames(portrait, head, motion, shapes, progress), take, size=size, fps=fps)
     with atomic_file(upload.clean_speech) as path:
         write_wav(path, take.clean)
-    yaw, pitch, roll = motion.poses(head.pose).angles.T
+    yaw, pitch, roll = map(_rounded, motion.poses(head.pose).angles.T)
     truth = Truth(
         fps=fps,
         size=size,
         seed=seed,
-        text=take.text,
         snr_db=snr_db,
-        yaw=_rounded(yaw),
-        pitch=_rounded(pitch),
-        roll=_rounded(roll),
+        text=take.text,
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
         lip_gap=_rounded(np.array([lip_gap(shape) for shape in shapes])),
         blink=_rounded(motion.blink),
         viseme=tuple(VISEMES[k] for k in curves.argmax(axis=1)),

@@ -9,10 +9,11 @@ from pathlib import Path
 from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.errors import InvalidInput
 from avatar_pipeline.ids import require_slug
-from avatar_pipeline.ledger.records import MAX_TEXT, AvatarRecord
+from avatar_pipeline.ledger.records import AvatarRecord
 from avatar_pipeline.stages.line import Line
 from avatar_pipeline.store.artifacts import Artifact, Recipe, Slot
 from avatar_pipeline.store.keys import file_sha256
+from avatar_pipeline.voice.text import check_text
 
 DEFAULT_VOICE = "enrol:en"
 DEFAULT_GREETING = (
@@ -36,20 +37,20 @@ def register_avatar(
     may be silent). Registering the same avatar again changes nothing.
 
     Raises:
-        InvalidId, InvalidMedia, SpeechNotUsable, ConsentMissing, InvalidInput: the upload cannot be used; nothing was
+        InvalidId, InvalidMedia, InvalidText, SpeechNotUsable, ConsentMissing, InvalidInput: the upload cannot be used; nothing was
             kept.
         Conflict: the id is taken by another upload.
     """
     from avatar_pipeline.media.probe import probe
 
     require_slug(avatar_id, "avatar id")
+    video = video.absolute()
     if not _VOICE.fullmatch(voice):
         raise InvalidInput(
             f"voice {voice[:40]!r} is not a voice.",
             remedy="Use enrol:<language> for the voice of the video, or local:<language> for a stock voice.",
         )
-    if not 0 < len(greeting.strip()) <= MAX_TEXT:
-        raise InvalidInput("greeting is empty or too long.", remedy=f"Give 1 to {MAX_TEXT} characters.")
+    check_text(greeting, "The greeting")
     now = line.clock()
     consent.require("likeness", now)
     probe(video, line.settings.limits)

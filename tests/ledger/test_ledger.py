@@ -15,7 +15,7 @@ from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.errors import Conflict, InvalidId, InvalidInput, InvalidMedia, InvalidText, NotFound
 from avatar_pipeline.ledger import migrate
 from avatar_pipeline.ledger.ledger import Ledger
-from avatar_pipeline.ledger.records import MAX_TEXT, ClipRequest, Timing
+from avatar_pipeline.ledger.records import ClipRequest, Timing
 from avatar_pipeline.ledger.schema import Base
 from avatar_pipeline.store.artifacts import Artifact, Slot
 
@@ -145,7 +145,7 @@ def test_deleting_an_avatar_leaves_nothing_of_it(ledger: Ledger) -> None:
 
 
 def test_a_naive_time_is_refused(tmp_path: Path) -> None:
-    naive = Ledger(f"sqlite:///{tmp_path}/l.db", clock=lambda: datetime(2026, 1, 1))
+    naive = Ledger(f"sqlite:///{tmp_path}/l.db", clock=lambda: datetime(2026, 1, 1))  # noqa: DTZ001
     with pytest.raises(Exception, match="naive datetime"):
         register(naive)
 
@@ -185,7 +185,7 @@ def test_a_bad_ledger_url_is_a_clear_error_that_does_not_repeat_it(url: str) -> 
         Ledger(url)
 
 
-@pytest.mark.parametrize("text_", ["", "   ", "x" * (MAX_TEXT + 1)])
+@pytest.mark.parametrize("text_", ["", "   ", "word " * 1001])
 def test_text_that_cannot_be_a_script_is_refused(text_: str) -> None:
     with pytest.raises(InvalidText):
         request(1, text_)

@@ -309,7 +309,7 @@ def test_scripts_and_manifests_that_name_other_files_are_refused(
     scripts = {
         "concat.mp4": f"ffconcat version 1.0\nfile '{talking}'\n",
         "dash.mp4": f'<?xml version="1.0"?><MPD><Period><BaseURL>{url}/</BaseURL></Period></MPD>',
-        "session.mp4": f"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=control:{url}\n",
+        "sdp.mp4": f"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=control:{url}\n",
     }
     for name, body in scripts.items():
         (tmp_path / name).write_text(body)

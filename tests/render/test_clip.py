@@ -75,12 +75,14 @@ def test_the_lips_follow_the_command_without_lag(rendered, footage, weights):
     report = verify_clip(rendered[0] / "clip.mp4", footage.mesh, lip_gap(footage.mesh, weights))
     assert report.passed and report.judged_by == "correlation"
     assert report.lag_correlation is not None and report.lag_correlation > 0.9
-    assert abs(report.offset_mm) < 3.0
+    assert abs(report.offset_mm) < 4.0
 
 
 def test_lips_are_still_in_silence(rendered, footage):
+    """The portrait shows teeth all the time: its lips are drawn shut, and must not quiver."""
     gap = measure_lip_gap(rendered[0] / "clip.mp4", footage.mesh)
-    assert gap[:24].std() < 0.4
+    assert gap[:24].mean() < 5.0
+    assert gap[:24].std() < 1.0
 
 
 def test_only_the_lower_face_differs_from_the_footage(rendered, plate):

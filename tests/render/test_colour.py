@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avatar_pipeline.media.encode import rgb_to_i420
@@ -9,6 +9,7 @@ from avatar_pipeline.render.renderer import split_planes
 channel = st.integers(0, 255)
 
 
+@settings(deadline=None)
 @given(channel, channel, channel)
 def test_the_atlas_has_the_colours_that_the_encoder_gets(r, g, b):
     flat = np.full((4, 4, 3), (r, g, b), np.uint8)

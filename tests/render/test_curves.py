@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avatar_pipeline.errors import InvalidInput
@@ -17,6 +17,7 @@ def curves_of(aa):
     return curves
 
 
+@settings(deadline=None)
 @given(aa=st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=1, max_size=40), smoothing=st.sampled_from([0.0, 1.5]))
 def test_silence_is_exactly_at_rest(footage, aa, smoothing):
     weights = morph_weights(curves_of(aa), footage.mesh, smoothing=smoothing)

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avatar_pipeline.render.loop import plate_indices
@@ -8,6 +8,7 @@ lengths = st.integers(1, 60)
 offsets = st.integers(0, 200)
 
 
+@settings(deadline=None)
 @given(lengths, offsets)
 def test_the_plate_plays_without_a_jump(length, offset):
     indices = plate_indices(0, 300, length, offset=offset)
@@ -15,12 +16,14 @@ def test_the_plate_plays_without_a_jump(length, offset):
     assert np.abs(np.diff(indices)).max() == min(1, length - 1)
 
 
+@settings(deadline=None)
 @given(lengths, offsets, st.integers(0, 100))
 def test_a_segment_shows_the_same_whichever_frame_the_work_begins_with(length, offset, start):
     whole = plate_indices(0, 200, length, offset=offset)
     assert (plate_indices(start, 200, length, offset=offset) == whole[start:]).all()
 
 
+@settings(deadline=None)
 @given(st.integers(2, 60), offsets)
 def test_a_segment_touches_one_contiguous_range(length, offset):
     indices = plate_indices(0, 50, length, offset=offset)

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avatar_pipeline.errors import FaceNotUsable
@@ -38,6 +38,7 @@ def make_track(seconds, fps=10, found=None, yaw=None, blur=None):
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=20, max_size=400))
 def test_every_frame_of_the_window_shows_the_face(found):
     track = make_track(len(found) / 10, found=found)
@@ -78,6 +79,7 @@ def test_a_video_that_never_shows_the_face_for_a_second_is_refused():
         choose_window(make_track(5, found=[i % 5 > 0 for i in range(50)]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.008, 0.2), min_size=2, max_size=80))
 def test_resampling_takes_the_nearest_frame_of_any_frame_rate(gaps):
     seconds = np.cumsum(gaps)
@@ -88,6 +90,7 @@ def test_resampling_takes_the_nearest_frame_of_any_frame_rate(gaps):
     assert ticks[-1] <= seconds[-1] + 1e-6 < ticks[-1] + 0.04 + 2e-6
 
 
+@settings(deadline=None)
 @given(st.integers(128, 4096), st.integers(128, 4096))
 def test_a_plate_is_even_and_never_larger_than_its_footage(width, height):
     size = plate_size(width, height)

@@ -71,10 +71,14 @@ def other_side(name: str) -> str:
     return name.replace("Left", "@").replace("Right", "Left").replace("@", "Right")
 
 
-def ridge(moved: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return displacements per unit score (51, 468, 3) by ridge regression."""
+def ridge(
+    moved: NDArray[np.float64], scores: NDArray[np.float64], mean: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return displacements per unit score (51, 468, 3) by ridge regression towards `mean` (zero where None)."""
     gram = scores.T @ scores / len(scores) + RIDGE * np.eye(scores.shape[1])
     cross = scores.T @ moved.reshape(len(moved), -1) / len(scores)
+    if mean is not None:
+        cross += RIDGE * mean.reshape(len(mean), -1)
     return np.linalg.solve(gram, cross).reshape(scores.shape[1], FACE_VERTICES, 3)
 
 
@@ -87,9 +91,8 @@ def prior_arrays(tracks: list[LandmarkTrack]) -> dict[str, NDArray[np.generic]]:
     """Pool the tracks, regress, keep the shapes that were shown enough, and model the others."""
     names = tracks[0].blendshape_names
     pool = [mirrored(*displacements(track), names) for track in tracks]
-    for k, track in enumerate(tracks):
-        others = [clip for j, clip in enumerate(pool) if j != k]
-        print(f"clip {k} ({len(track)} frames): R² on lips and jaw of an unseen person {_score(others, pool[k]):.2f}")
+    for k in range(len(pool)):
+        _print_scores(k, [clip for j, clip in enumerate(pool) if j != k], pool[k])
     scores = np.concatenate([s for _, s in pool])
     deltas = ridge(np.concatenate([m for m, _ in pool]), scores)
     shown = {
@@ -111,13 +114,23 @@ def prior_arrays(tracks: list[LandmarkTrack]) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def _score(
-    pool: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
-    unseen: tuple[NDArray[np.float64], NDArray[np.float64]],
-) -> float:
-    """Return the share of the lower face's motion that the pool's regression explains of an unseen clip."""
-    deltas = ridge(np.concatenate([m for m, _ in pool]), np.concatenate([s for _, s in pool]))
+Clip = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _print_scores(number: int, others: list[Clip], mirrored_clip: Clip) -> None:
+    """Print what is explained of a clip's second half by the others, by its own first half, and by both."""
+    moved, scores = (half[: len(half) // 2] for half in mirrored_clip)
+    h = len(moved) // 2
+    pooled = ridge(np.concatenate([m for m, _ in others]), np.concatenate([s for _, s in others]))
+    first = (moved[:h] - moved[:h].mean(axis=0), scores[:h] - scores[:h].mean(axis=0))
+    fits = {"others": pooled, "own": ridge(*first), "own with others as prior": ridge(*first, pooled)}
+    explained = ", ".join(f"{name} {_explained(moved[h:], scores[h:], fit):.2f}" for name, fit in fits.items())
+    print(f"clip {number} ({len(moved)} frames), R² on lips and jaw in its second half: {explained}")
+
+
+def _explained(moved: NDArray[np.float64], scores: NDArray[np.float64], deltas: NDArray[np.float64]) -> float:
+    """Return the share of the lower face's motion that the displacements explain, whatever the rest position."""
     lower = shape_mask("jawOpen") > 0.99
-    moved = unseen[0][:, lower]
-    residual = moved - np.einsum("tb,bvc->tvc", unseen[1], deltas[:, lower])
+    moved, scores = moved[:, lower] - moved[:, lower].mean(axis=0), scores - scores.mean(axis=0)
+    residual = moved - np.einsum("tb,bvc->tvc", scores, deltas[:, lower])
     return float(1 - (residual**2).sum() / (moved**2).sum())

@@ -1,0 +1,155 @@
+"""The main job on a real (if small) upload, through the command line: made, resumed after kill -9, shown, removed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from avatar_pipeline.launch import open_instance
+from avatar_pipeline.settings import read_settings
+from tests.conftest import avatar_environment, run_avatar
+
+ASSETS = ["source_video", "landmarks", "isolated_voice", "mesh", "plate", "voice_model", "greeting_clip"]
+
+
+def artifacts(home: Path) -> dict[str, bytes]:
+    """Return every published file of the store: path below the store, and content."""
+    store = home / "store"
+    return {
+        str(path.relative_to(store)): path.read_bytes()
+        for path in sorted((store / "avatars").rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_video_becomes_an_avatar_that_talks_in_time(own_home: Path) -> None:
+    shown = run_avatar(own_home, "show", "ada")
+    assert shown["state"] == "ready"
+    assert [item["name"] for item in shown["artifacts"]] == ASSETS
+    (manifest,) = (own_home / "store/avatars/ada/greeting_clip").glob("*/artifact.json")
+    facts = json.loads(manifest.read_text())["facts"]
+    assert facts["sync_r"] >= 0.85
+    assert abs(facts["sync_lag_frames"]) <= 1
+    assert abs(facts["seconds"] - facts["audio_seconds"]) <= 0.04 + 1e-6
+
+
+def test_making_it_again_makes_nothing(own_home: Path, sample_upload: Path) -> None:
+    before = artifacts(own_home)
+    again = run_avatar(
+        own_home, "create", "ada", sample_upload / "sample.mp4", "--consent", sample_upload / "consent.json"
+    )
+    assert all(item["reused"] for item in again["artifacts"])
+    assert artifacts(own_home) == before
+
+
+def test_the_same_text_is_served_from_the_store(own_home: Path, tmp_path: Path) -> None:
+    first = run_avatar(own_home, "say", "ada", "A big bad bear.", "--out", tmp_path / "one.mp4")
+    clips = len(list((own_home / "store/avatars/ada/clips").iterdir()))
+    second = run_avatar(own_home, "say", "ada", "A big bad bear.", "--out", tmp_path / "two.mp4")
+    assert (first["key"], clips) == (second["key"], 1)
+    assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
+    assert b"Synthetic media" in (tmp_path / "one.mp4").read_bytes(), "a clip says of itself that it is synthetic"
+
+
+def test_a_clip_of_a_text_that_cannot_be_spoken_is_refused(own_home: Path) -> None:
+    command = [sys.executable, "-m", "avatar_pipeline.cli", "say", "ada", "..."]
+    done = subprocess.run(command, env=avatar_environment(own_home), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_another_video_under_the_same_id_is_a_conflict(own_home: Path, tmp_path: Path, sample_upload: Path) -> None:
+    other = tmp_path / "other.mp4"
+    # A free box at the end changes the hash and nothing else.
+    other.write_bytes((sample_upload / "sample.mp4").read_bytes() + b"\x00\x00\x00\x08free")
+    command = [sys.executable, "-m", "avatar_pipeline.cli", "create", "ada", other]
+    command += ["--consent", sample_upload / "consent.json"]
+    before = artifacts(own_home)
+    done = subprocess.run(command, env=avatar_environment(own_home), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "avatar rm ada" in done.stderr
+    assert artifacts(own_home) == before
+
+
+def test_removing_an_avatar_leaves_nothing_of_it(own_home: Path) -> None:
+    assert run_avatar(own_home, "rm", "ada", "--yes") == {"removed": "ada"}
+    assert run_avatar(own_home, "list") == []
+    assert [p for p in (own_home / "store").rglob("*") if p.is_file()] == []
+    with open_instance(read_settings()) as instance:
+        assert not instance.has_dynamic_partition("avatars", "ada")
+
+
+def test_the_ui_has_a_picture_and_a_verdict_for_every_asset(own_home: Path) -> None:
+    with open_instance(read_settings()) as instance:
+        for name in ASSETS:
+            event = instance.get_latest_materialization_event(dg.AssetKey(name))
+            assert event is not None
+            materialization = event.asset_materialization
+            assert materialization is not None
+            assert materialization.partition == "ada"
+            metadata = materialization.metadata
+            assert metadata["cost_usd"].value >= 0
+            if name != "voice_model":
+                picture = str(metadata["preview"].value)
+                assert picture.startswith("![preview](data:image/jpeg;base64,")
+                assert len(picture) < 70_000
+        records = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(dg.AssetKey("greeting_clip"), "mouth_follows"), limit=1
+        )
+        assert records[0].event.dagster_event.event_specific_data.passed
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="SIGKILL and process bookkeeping are tested on Linux")
+def test_killed_in_the_middle_of_every_asset_it_ends_the_same(
+    ready_home: Path, sample_upload: Path, home: Path
+) -> None:
+    """kill -9 once inside each piece of work, then let it finish: same bytes, nothing half-written in between."""
+    command = [sys.executable, "-m", "avatar_pipeline.cli", "create", "ada", sample_upload / "sample.mp4"]
+    command += ["--consent", sample_upload / "consent.json", "--json"]
+    expected = artifacts(ready_home)
+    killed: set[str] = set()
+    for _ in range(20):
+        process = subprocess.Popen(
+            command, env=avatar_environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        key = wait_for_new_work(process, home, killed)
+        if key is None:
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        killed.add(key)
+        for path, content in artifacts(home).items():
+            assert expected[path] == content, f"{path} was visible half-written"
+    else:
+        pytest.fail("it never finished")
+    assert process.returncode == 0, process.communicate()
+    assert len(killed) >= len(ASSETS), "every asset was interrupted once"
+    assert artifacts(home) == expected
+    assert not list((home / "store" / "checkpoints").rglob("*.*")), "checkpoints of finished work are gone"
+
+
+def wait_for_new_work(process: subprocess.Popen, home: Path, killed: set[str]) -> str | None:
+    """Return the key of an artifact that is being made and was not interrupted before; None if the process ended.
+
+    Where the work keeps checkpoints it is given the time to finish one, so that the next run has something to resume.
+    """
+    store = home / "store"
+    while process.poll() is None:
+        for draft in (store / ".tmp").glob("*.tmp"):
+            key = draft.name.split(".")[0]
+            if key in killed:
+                continue
+            began = time.monotonic()
+            while process.poll() is None and time.monotonic() - began < 0.4:
+                if any((store / "checkpoints").rglob(f"{key}/[!.]*")):
+                    break
+                time.sleep(0.005)
+            return key if process.poll() is None and draft.exists() else None if process.poll() is not None else key
+        time.sleep(0.002)
+    return None
