@@ -32,7 +32,8 @@ _LIP_FLESH = (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292, 325, 319, 403, 3
 # fmt: on
 """The ring of vertices next to the inner lips (20), in the order of `MOUTH`."""
 _BITTEN = 0.3
-_BITTEN_FROM_GAP = 3.0
+_BITTEN_SHUT = 0.45
+_PARTED_GAP = 3.0
 _NOSE_BASE = 2
 _RIDGE = 0.03
 _FULLY_LIT_GAP = 14.0
@@ -144,7 +145,8 @@ class Warp:
         inside = face[list(MOUTH)] if len(self._photos) else inside
         image = _to_image(pose.project(np.concatenate([face, inside]))[0])
         gap = lip_distance(face)
-        shown = skin_source(_to_image(tracked.landmarks)[:, :2], max(gap, lip_distance(tracked.shape)))
+        own_gap = lip_distance(tracked.shape)
+        shown = skin_source(_to_image(tracked.landmarks)[:, :2], gap, own_gap)
         ring = ring_points(_to_image(tracked.landmarks)[:, :2])
         near, far = image[:, 2].max(), image[:, 2].min()
         depth = (near - image[:, 2]) / max(near - far, 1e-6)
@@ -157,7 +159,7 @@ class Warp:
         sources = np.full((self.vertices, 3), -1.0)
         sources[:_INSIDE_START, :2] = np.concatenate([shown, ring]) - corner
         seconds = np.zeros((self.vertices, 3))
-        seconds[list(MOUTH), 2] = contact_shadow(gap, lip_distance(tracked.shape))
+        seconds[list(MOUTH), 2] = _CONTACT_SHADOW * shutting(gap, own_gap)
         if len(self._photos):
             sources[_INSIDE_START:, :2], seconds[_INSIDE_START:, :2], share = self._photos.sources(gap)
             seconds[_INSIDE_START:, 2] = share
@@ -173,26 +175,28 @@ def lip_distance(face: NDArray[np.float64]) -> float:
     return max(float(face[UPPER_LIP, 1] - face[LOWER_LIP, 1]), 0.0)
 
 
-def skin_source(image: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
+def skin_source(image: NDArray[np.float64], gap: float, own_gap: float) -> NDArray[np.float64]:
     """Return the image points (468, 2) that the skin's vertices show: `image`, but for the inner lips.
 
-    The tracked edge of the lips takes in a rim of teeth, or of the other lip. As the lips part, in the footage or by
-    command (`gap` mm, the wider of both), the edge moves into their flesh, or that rim would line the mouth.
+    The tracked edge of the lips takes in a rim of teeth, or of the other lip. As the lips part, by command (`gap` mm)
+    or in the footage (`own_gap`), the edge moves into their flesh, or that rim would line the mouth: most of all where
+    an open mouth is drawn shut, as then the rim would be all there is to see.
     """
-    bitten = _BITTEN * smoothstep(0.0, _BITTEN_FROM_GAP, np.asarray(gap))
+    parted = float(smoothstep(0.0, _PARTED_GAP, np.asarray(max(gap, own_gap))))
+    bitten = _BITTEN * parted + _BITTEN_SHUT * shutting(gap, own_gap)
     moved = image.copy()
     edge, flesh = list(MOUTH), list(_LIP_FLESH)
     moved[edge] += bitten * (image[flesh] - image[edge])
     return moved
 
 
-def contact_shadow(gap: float, own_gap: float) -> float:
-    """Return how much darker the lips' edges are than in the footage, for lips `gap` mm apart that are `own_gap` in it.
+def shutting(gap: float, own_gap: float) -> float:
+    """Return how far an open mouth is drawn shut: 1 for lips that touch (`gap` mm) and are parted in the footage.
 
-    Lips that touch shade each other; open lips that are drawn shut have no such line between them.
+    Lips that touch shade each other; lips drawn shut bring no such shadow with them and are given one.
     """
-    opened, closed = smoothstep(0.0, 3.0, np.asarray(own_gap)), 1.0 - smoothstep(0.5, 4.0, np.asarray(gap))
-    return float(_CONTACT_SHADOW * opened * closed)
+    parted, closed = smoothstep(0.0, _PARTED_GAP, np.asarray(own_gap)), 1.0 - smoothstep(0.5, 4.0, np.asarray(gap))
+    return float(parted * closed)
 
 
 def interior_light(gap: float, fully_lit: float) -> float:

@@ -9,12 +9,12 @@ from avatar_pipeline.render.warp import (
     OUTER_LIPS,
     Tracked,
     Warp,
-    contact_shadow,
     crop_boxes,
     interior_light,
     moving_share,
     own_expression,
     ring_points,
+    shutting,
     skin_source,
 )
 
@@ -74,8 +74,8 @@ def test_the_ring_encloses_the_face(footage):
 
 def test_parted_lips_show_their_flesh_and_closed_lips_all_of_themselves(footage):
     face = footage.mesh.vertices[:468, :2].astype(np.float64)
-    assert (skin_source(face, 0.0) == face).all()
-    parted = skin_source(face, 8.0)
+    assert (skin_source(face, 0.0, 0.0) == face).all()
+    parted = skin_source(face, 8.0, 0.0)
     changed = np.flatnonzero((parted != face).any(axis=1))
     assert set(changed.tolist()) <= set(MOUTH)
     assert parted[13, 1] > face[13, 1] and parted[14, 1] < face[14, 1]
@@ -89,9 +89,9 @@ def test_a_silent_frame_of_closed_lips_is_the_footage(footage, plate):
     np.testing.assert_allclose(moved, rest.shape)
 
 
-def test_only_open_lips_that_are_drawn_shut_are_shaded():
-    assert contact_shadow(0.0, 8.0) > 0.3
-    assert contact_shadow(0.0, 0.0) == contact_shadow(8.0, 8.0) == 0.0
+def test_only_open_lips_that_are_drawn_shut_are_treated_as_such():
+    assert shutting(0.0, 8.0) == 1.0
+    assert shutting(0.0, 0.0) == shutting(8.0, 8.0) == shutting(8.0, 0.0) == 0.0
 
 
 def test_less_light_falls_through_a_narrower_gap():
