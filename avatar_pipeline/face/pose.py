@@ -26,6 +26,7 @@ _LEFT_RIGHT = np.array([(33, 263), (133, 362), (127, 356), (234, 454), (54, 284)
 """(subject's right, subject's left) landmarks that mirror each other."""
 _BROW_CHIN = (10, 152)
 _IRISES = (468, 473)
+_ANCHORS = np.unique(np.concatenate([RIGID, _LEFT_RIGHT.ravel(), _BROW_CHIN, _IRISES]))
 _LIPS = (13, 14)
 _EYELIDS = ((159, 145), (386, 374))
 _EXPRESSIVE = np.array([13, 14, 78, 308, 61, 291, 17, 0, 152, 159, 145, 386, 374, 105, 334])
@@ -141,8 +142,13 @@ def robust_neutral(camera: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float6
     heads = np.asarray(camera[chosen], np.float64)
     turn = np.abs(heads[:, 234, 2] - heads[:, 454, 2]) / np.linalg.norm(heads[:, 234] - heads[:, 454], axis=1)
     reference = _frontalise(heads[np.argmin(turn)])
+    # Only these landmarks take part in finding the pose and the front; the others are worked out once, at the end.
+    anchors = heads[:, _ANCHORS]
     for _ in range(_ITERATIONS):
-        reference = _frontalise(np.median(fit_poses(heads, reference).unproject(heads), axis=0))
+        moved = np.zeros_like(reference)
+        moved[_ANCHORS] = np.median(fit_poses(heads, reference).unproject(anchors), axis=0)
+        reference = _frontalise(moved)
+    reference = _frontalise(np.median(fit_poses(heads, reference).unproject(heads), axis=0))
     poses = fit_poses(heads, reference)
     shapes = poses.unproject(heads)
     neutral = _frontalise(np.median(shapes[_most_neutral(shapes, poses)], axis=0))

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,9 +32,9 @@ __all__ = ["Chunk", "plan_chunks", "read_track", "smooth", "track_video", "write
 _CHUNK_FRAMES = 100
 _CHUNK_RUN_INS = 8
 """A chunk is at least this many run-ins long, so that running in costs an eighth at most."""
-_PREFETCH_BYTES = 24 * 1024**2
-_HD_WIDTH, _HD_HEIGHT = 1280, 577
 _POSE_FRAMES = 1000
+_NEUTRAL_FRAMES = 100
+"""Frames that the neutral for head angles is made of: its front is that of a median, and more do not move it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +94,22 @@ def plan_chunks(info: MediaInfo, run_in: int) -> list[Chunk]:
     """Cut a video of `info` into chunks, by time and by nothing else, for a detector that needs `run_in` frames.
 
     A chunk is about 100 frames, or 8 run-ins where that is more. Their number is even where there is more than one, and
-    they are equally long, so that two workers end together; boundaries lie on whole milliseconds. `lead` is `run_in`
-    frames before `start`, twice that where the frame rate varies. The last chunk is open, as containers lie about
-    their length.
+    they are equally long with their run-in (the first has none), so that two workers end together; boundaries lie on
+    whole milliseconds. `lead` is `run_in` frames before `start`, twice that where the frame rate varies. The last chunk
+    is open, as containers lie about their length.
     """
     length = max(_CHUNK_FRAMES, _CHUNK_RUN_INS * run_in)
     frames = info.seconds * float(info.fps)
     count = 1 if frames < length else 2 * max(1, round(frames / length / 2))
-    step = Fraction(round(info.seconds * 1000 / count), 1000)
     lead = run_in / info.fps * (2 if info.variable_frame_rate else 1)
+    step = Fraction(round((info.seconds - float(lead)) * 1000 / count), 1000)
+    edges = [Fraction(0), *(Fraction(round(lead * 1000), 1000) + step * index for index in range(1, count))]
     return [
         Chunk(
             name=f"landmarks-{index:04d}-of-{count:04d}.npz",
-            lead=max(Fraction(0), index * step - lead) if index else None,
-            start=index * step if index else None,
-            stop=(index + 1) * step if index + 1 < count else None,
+            lead=max(Fraction(0), edges[index] - lead) if index else None,
+            start=edges[index] if index else None,
+            stop=edges[index + 1] if index + 1 < count else None,
         )
         for index in range(count)
     ]
@@ -164,28 +165,13 @@ def _track_chunk(
 
 
 def _rgb_frames(path: Path, info: MediaInfo, chunk: Chunk) -> Generator[Frame]:
-    """Yield a chunk's frames for a detector, in the cheapest RGB there is.
+    """Return a chunk's frames for a detector, as cheap as they come.
 
-    From 577 rows or 1280 columns up, video is BT.709, so that I420 comes out of the decoder as it is, and OpenCV's
-    conversion takes a fifth of the time of an exact one. Its colours are a shade off, which moves landmarks by less
-    than their jitter.
+    Colours that are a shade off at the edges move landmarks by less than their jitter.
     """
-    import cv2
-
     from avatar_pipeline.media.decode import decode_frames
-    from avatar_pipeline.media.types import Frame
 
-    large = info.width >= _HD_WIDTH or info.height >= _HD_HEIGHT
-    prefetch = max(1, min(8, _PREFETCH_BYTES // (info.width * info.height * 3)))
-    pixel_format = "yuv420p" if large else "rgb24"
-    frames = decode_frames(path, start=chunk.lead, stop=chunk.stop, pixel_format=pixel_format, prefetch=prefetch)
-    with closing(frames):
-        for frame in frames:
-            if large:
-                rgb = cast("NDArray[np.uint8]", cv2.cvtColor(frame.image, cv2.COLOR_YUV2RGB_I420))
-                yield Frame(frame.pts, frame.time_base, rgb)
-            else:
-                yield frame
+    return decode_frames(path, start=chunk.lead, stop=chunk.stop, prefetch=0, exact_colour=False, threads=1)
 
 
 class _Rows:
@@ -286,7 +272,7 @@ def _fill_angles(track: LandmarkTrack) -> None:
     found = np.flatnonzero(track.found)
     if not len(found):
         return
-    chosen = found[np.unique(np.linspace(0, len(found) - 1, min(len(found), _POSE_FRAMES)).round().astype(int))]
+    chosen = found[np.unique(np.linspace(0, len(found) - 1, min(len(found), _NEUTRAL_FRAMES)).round().astype(int))]
     neutral, _ = robust_neutral(to_camera(track.landmarks[chosen], track.width, track.height))
     for start in range(0, len(track), _POSE_FRAMES):
         rows = slice(start, start + _POSE_FRAMES)

@@ -26,9 +26,11 @@ _HDR_TRANSFERS = frozenset({16, 18})
 """AVCOL_TRC_SMPTE2084 (PQ) and AVCOL_TRC_ARIB_STD_B67 (HLG)."""
 
 
-def _interpolation() -> int:
+def _interpolation(*, exact: bool = True) -> int:
     from av.video.reformatter import Interpolation
 
+    if not exact:
+        return int(Interpolation.BILINEAR | Interpolation.BITEXACT)
     # Without the two chroma flags swscale repeats chroma pixels, and without accurate rounding and bit-exactness the
     # result would depend on the processor.
     return int(
@@ -67,14 +69,21 @@ def plane_array(plane: VideoPlane) -> NDArray[np.uint8]:
 
 
 def convert(
-    frame: VideoFrame, pixel_format: str, *, width: int, height: int, reformatter: VideoReformatter
+    frame: VideoFrame,
+    pixel_format: str,
+    *,
+    width: int,
+    height: int,
+    reformatter: VideoReformatter,
+    exact: bool = True,
 ) -> VideoFrame:
     """Return a decoded frame as 'rgb24' (full range) or 'yuv420p' (BT.709, limited), scaled to width x height.
 
     `reformatter` keeps swscale's tables from frame to frame: give the same one for all frames of a video.
 
     Frames that do not say their matrix are taken as players take them: BT.709 from 1280 px width or 577 px height
-    up, BT.601 below. HDR (PQ, HLG) is tone mapped to BT.709 by swscale.
+    up, BT.601 below. HDR (PQ, HLG) is tone mapped to BT.709 by swscale. Without `exact` chroma is repeated instead of
+    interpolated, in half the time.
     """
     from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
@@ -95,7 +104,7 @@ def convert(
         dst_color_trc=int(ColorTrc.BT709) if is_hdr else None,
         dst_color_primaries=int(ColorPrimaries.BT709) if is_hdr else None,
         # swscale (ffmpeg 8.1) garbles tone-mapped frames when the flags for exact chroma are set.
-        interpolation=int(Interpolation.BILINEAR) if is_hdr else _interpolation(),
+        interpolation=int(Interpolation.BILINEAR) if is_hdr else _interpolation(exact=exact),
         threads=1,
     )
 

@@ -36,25 +36,34 @@ def decode_frames(
     stop: Fraction | None = None,
     pixel_format: str = "rgb24",
     prefetch: int = 8,
+    exact_colour: bool = True,
+    threads: int | None = None,
 ) -> Generator[Frame]:
     """Yield the frames with start <= time < stop, in order of time, upright and C-contiguous.
 
     Times are the file's own presentation times; a variable frame rate is kept as it is. Sides are even (an odd last
     row or column is dropped) and pixels square. `pixel_format` is 'rgb24' (image (H, W, 3)) or 'yuv420p' (image is
     I420 (H*3/2, W), BT.709 limited range). Decoding runs in a thread, at most `prefetch` frames ahead; closing the
-    generator ends the thread.
+    generator ends the thread. With `prefetch` 0 it runs in the caller's thread.
+
+    Without `exact_colour` chroma pixels are repeated, not interpolated, which takes half the time, and does for looking
+    at but not for making pictures. `threads` are the decoder's own (None: a few); one is the most economical where
+    several videos, or parts of one, are decoded side by side.
 
     Raises:
         InvalidMedia: the file cannot be opened, a frame is damaged, frames change size, or times do not increase.
     """
     if pixel_format not in {"rgb24", "yuv420p"}:
         raise ValueError(f"pixel_format {pixel_format!r} is neither 'rgb24' nor 'yuv420p'")
-    ahead: queue.Queue[Frame | BaseException | None] = queue.Queue(max(1, prefetch))
+    if prefetch == 0:
+        yield from _frames(path, start, stop, pixel_format, exact_colour, threads)
+        return
+    ahead: queue.Queue[Frame | BaseException | None] = queue.Queue(prefetch)
     closing = threading.Event()
 
     def produce() -> None:
         try:
-            for frame in _frames(path, start, stop, pixel_format):
+            for frame in _frames(path, start, stop, pixel_format, exact_colour, threads):
                 if closing.is_set():
                     return
                 ahead.put(frame)
@@ -79,10 +88,17 @@ def decode_frames(
         thread.join()
 
 
-def _frames(path: Path, start: Fraction | None, stop: Fraction | None, pixel_format: str) -> Iterator[Frame]:
+def _frames(
+    path: Path,
+    start: Fraction | None,
+    stop: Fraction | None,
+    pixel_format: str,
+    exact_colour: bool,
+    threads: int | None,
+) -> Iterator[Frame]:
     with open_media(path) as container, colour.borrowed_reformatter(pixel_format) as reformatter:
         stream = video_stream(container, path)
-        configure_decoder(stream)
+        configure_decoder(stream, threads)
         time_base = stream.time_base
         if time_base is None:
             raise InvalidMedia(f"{path.name}: its video has no time base.", remedy=_REPAIR)
@@ -101,7 +117,7 @@ def _frames(path: Path, start: Fraction | None, stop: Fraction | None, pixel_for
                 continue
             if stop is not None and time >= stop:
                 return
-            layout = layout or _Layout(decoded, stream, path, reformatter)
+            layout = layout or _Layout(decoded, stream, path, reformatter, exact_colour)
             yield Frame(pts=decoded.pts, time_base=time_base, image=layout.image(decoded, pixel_format))
 
 
@@ -163,8 +179,11 @@ def _after_keyframe(container: InputContainer, stream: VideoStream) -> Iterator[
 class _Layout:
     """How the frames of one video become arrays: settled by the first frame, held to by all others."""
 
-    def __init__(self, first: VideoFrame, stream: VideoStream, path: Path, reformatter: VideoReformatter) -> None:
+    def __init__(
+        self, first: VideoFrame, stream: VideoStream, path: Path, reformatter: VideoReformatter, exact_colour: bool
+    ) -> None:
         self.path = path
+        self.exact_colour = exact_colour
         self.reformatter = reformatter
         self.coded = (first.width, first.height)
         self.width, self.height = square_pixels(stream, first.width, first.height)
@@ -178,7 +197,12 @@ class _Layout:
                 remedy="Export the video at one size.",
             )
         converted = colour.convert(
-            frame, pixel_format, width=self.width, height=self.height, reformatter=self.reformatter
+            frame,
+            pixel_format,
+            width=self.width,
+            height=self.height,
+            reformatter=self.reformatter,
+            exact=self.exact_colour,
         )
         if pixel_format == "rgb24":
             return _upright(colour.rgb_array(converted), self.orientation)

@@ -78,10 +78,10 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream | None:
     return streams[0]
 
 
-def configure_decoder(stream: VideoStream) -> None:
-    """Decode on a few threads, and report damage instead of painting over it."""
+def configure_decoder(stream: VideoStream, threads: int | None = None) -> None:
+    """Decode on `threads` threads (a few, if None), and report damage instead of painting over it."""
     stream.thread_type = "AUTO"
-    stream.codec_context.thread_count = min(_DECODER_THREADS, os.cpu_count() or 1)
+    stream.codec_context.thread_count = threads or min(_DECODER_THREADS, os.cpu_count() or 1)
     stream.codec_context.options = {"err_detect": "explode"}
 
 

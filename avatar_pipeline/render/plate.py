@@ -134,7 +134,7 @@ def build_plate(
     with atomic_file(target) as temporary:
         join_segments(paths, temporary)
     progress("plate", len(chunks), len(chunks) + 1)
-    plate = _measure(target, smooth(track), sources, mesh, size)
+    plate = _measure(target, _steadied(track, mesh)[sources], mesh, size)
     _write_track(folder / TRACK_NAME, plate)
     progress("plate", len(chunks) + 1, len(chunks) + 1)
     return plate
@@ -197,11 +197,24 @@ def _pick_frames(
         )
 
 
-def _measure(
-    video: Path, track: LandmarkTrack, sources: NDArray[np.int64], mesh: AvatarMesh, size: tuple[int, int]
-) -> Plate:
-    """Work out where the face is in the finished plate, how bright, and what its open mouth looks like."""
-    camera = to_camera(track.landmarks[sources], size[0], size[1]).astype(np.float32)
+def _steadied(track: LandmarkTrack, mesh: AvatarMesh) -> NDArray[np.float32]:
+    """Return the landmarks (T, 478, 3) without jitter; those of the lips as tracked.
+
+    Lips move so fast that smoothing them over time takes their edge off the picture's, by millimetres.
+    """
+    share = np.zeros((track.landmarks.shape[1], 1), np.float32)
+    share[:FACE_VERTICES, 0] = lip_share(mesh.vertices)
+    steady = smooth(track).landmarks
+    steadied: NDArray[np.float32] = steady + share * (track.landmarks - steady)
+    return steadied
+
+
+def _measure(video: Path, landmarks: NDArray[np.float32], mesh: AvatarMesh, size: tuple[int, int]) -> Plate:
+    """Work out where the face is in the finished plate, how bright, and what its open mouth looks like.
+
+    `landmarks` (T, 478, 3) are those of the plate's frames, in image widths and heights.
+    """
+    camera = to_camera(landmarks, size[0], size[1]).astype(np.float32)
     poses = fit_poses(camera, mesh.vertices[:FACE_VERTICES])
     shape = poses.unproject(camera[:, :FACE_VERTICES])
     gap = np.maximum(shape[:, UPPER_LIP, 1] - shape[:, LOWER_LIP, 1], 0.0)
