@@ -99,7 +99,8 @@ def run_batch(line: Line, batch_id: str, requests: list[ClipRequest]) -> list[Ar
         # What went wrong with the clip says more than that the batch's check failed.
         for record in line.ledger.requests(batch_id=batch_id):
             if record.state == "failed" and record.error:
-                raise RunFailed(**record.error) from error
+                told = record.error
+                raise RunFailed(told["message"], remedy=told["remedy"], code=told["code"]) from error
         raise
     clips = []
     for record in line.ledger.requests(batch_id=batch_id):

@@ -88,7 +88,8 @@ def _on_the_clock(path: Path) -> tuple[Iterator[NDArray[np.float32]], int]:
         stream = audio_stream(container, path)
         if stream is None:
             raise SpeechNotUsable(
-                f"{path.name}: has no audio stream.", remedy="Record the video with sound, or choose a stock voice."
+                f"{path.name}: has no audio stream.",
+                remedy="Record the video with sound, or choose a stock voice: --voice local:en",
             )
         native = stream.rate
     return _placed(path, native), native

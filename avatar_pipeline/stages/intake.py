@@ -37,8 +37,8 @@ def register_avatar(
     may be silent). Registering the same avatar again changes nothing.
 
     Raises:
-        InvalidId, InvalidMedia, InvalidText, SpeechNotUsable, ConsentMissing, InvalidInput: the upload cannot be used; nothing was
-            kept.
+        InvalidInput: an id, the video, its speech, the consent or a text cannot be used (the subclass says which);
+            nothing was kept.
         Conflict: the id is taken by another upload.
     """
     from avatar_pipeline.media.probe import probe
