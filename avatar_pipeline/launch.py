@@ -83,10 +83,11 @@ def run_job(settings: Settings, job: str, partition_key: str, *, assets: Sequenc
         return RunOutcome(result.run_id, tuple(event.step_key or "" for event in result.get_step_success_events()))
 
 
-def forget_partition(settings: Settings, job: str, partition_key: str) -> None:
-    """Take a key out of a job's dynamic partitions; its history stays."""
+def forget_partitions(settings: Settings, job: str, partition_keys: Sequence[str]) -> None:
+    """Take keys out of a job's dynamic partitions; their history stays."""
     with open_instance(settings) as instance:
-        instance.delete_dynamic_partition(_PARTITIONS[job], partition_key)
+        for key in partition_keys:
+            instance.delete_dynamic_partition(_PARTITIONS[job], key)
 
 
 def _what_went_wrong(result: dg.ExecuteInProcessResult, settings: Settings) -> RunFailed:

@@ -52,14 +52,13 @@ def create(
 
 def build(line: Line, avatar_id: str, *, forget_if_useless: bool) -> None:
     """Run the avatar's job; on failure record why, or forget an avatar that was new and whose input is at fault."""
-    from avatar_pipeline.launch import BUILD_AVATAR, RunFailed, forget_partition, run_job
+    from avatar_pipeline.launch import BUILD_AVATAR, RunFailed, run_job
 
     try:
         run_job(line.settings, BUILD_AVATAR, avatar_id)
     except RunFailed as error:
         if forget_if_useless and error.exit_code == 2:
-            remove_avatar(line, avatar_id)
-            forget_partition(line.settings, BUILD_AVATAR, avatar_id)
+            remove(line, avatar_id)
         else:
             line.ledger.set_avatar_state(avatar_id, "failed", error)
         raise
@@ -116,11 +115,12 @@ def run_batch(line: Line, batch_id: str, requests: list[ClipRequest]) -> list[Ar
 
 
 def remove(line: Line, avatar_id: str) -> None:
-    """Remove an avatar: voice, artifacts, rows and partition."""
-    from avatar_pipeline.launch import BUILD_AVATAR, forget_partition
+    """Remove an avatar: voice, artifacts, rows, and the partitions of it and of the batches that were its alone."""
+    from avatar_pipeline.launch import BUILD_AVATAR, MAKE_CLIP_BATCH, forget_partitions
 
-    remove_avatar(line, avatar_id)
-    forget_partition(line.settings, BUILD_AVATAR, avatar_id)
+    batches = remove_avatar(line, avatar_id)
+    forget_partitions(line.settings, BUILD_AVATAR, [avatar_id])
+    forget_partitions(line.settings, MAKE_CLIP_BATCH, batches)
 
 
 def inventory(line: Line, avatar_id: str) -> list[Made]:

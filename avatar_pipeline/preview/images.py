@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ Rgb = NDArray[np.uint8]
 
 MAX_BYTES = 50_000
 """An image in Dagster's metadata is kept in its event log; more than this and the log grows heavy."""
+
+
+_LONGEST_FRAME = 0.2
+"""Seconds: longer than any frame of a video at the least frame rate we accept."""
 
 
 def jpeg(image: Rgb, *, max_bytes: int = MAX_BYTES) -> bytes:
@@ -57,19 +62,24 @@ def frames_at(video: Path, times: Sequence[float]) -> list[Rgb]:
     """Decode the frames shown at `times` (seconds, each within the video), one seek a frame.
 
     Raises:
-        InvalidMedia: there is no frame at or after one of the times.
+        InvalidMedia: there is no frame at or around one of the times.
     """
+    return [_frame_at(video, moment) for moment in times]
+
+
+def _frame_at(video: Path, moment: float) -> Rgb:
     from avatar_pipeline.media.decode import decode_frames
 
-    images = []
-    for moment in times:
-        frames = decode_frames(video, start=Fraction(moment).limit_denominator(100_000), prefetch=1)
-        frame = next(frames, None)
-        frames.close()
-        if frame is None:
-            raise InvalidMedia(f"{video.name} has no frame at {moment:.2f} s.", remedy="Export the video again.")
-        images.append(frame.image)
-    return images
+    shown = None
+    start = Fraction(max(0.0, moment - _LONGEST_FRAME)).limit_denominator(100_000)
+    with closing(decode_frames(video, start=start, prefetch=0)) as frames:
+        for frame in frames:
+            if shown is not None and frame.time > moment:
+                break
+            shown = frame.image
+    if shown is None:
+        raise InvalidMedia(f"{video.name} has no frame at {moment:.2f} s.", remedy="Export the video again.")
+    return shown
 
 
 def spread(seconds: float, count: int) -> list[float]:

@@ -20,7 +20,7 @@ void main() {
     colour = vec4(texture(skin, at).rgb * light, 1.0);
 }"""
 
-_MARGIN = 1.12
+_MARGIN = 1.25
 _BACKDROP = (0.93, 0.93, 0.95, 1.0)
 
 

@@ -71,8 +71,10 @@ def register_avatar(
     return avatar
 
 
-def remove_avatar(line: Line, avatar_id: str) -> None:
-    """Delete an avatar: its voice at the provider, its artifacts, its rows.
+def remove_avatar(line: Line, avatar_id: str) -> list[str]:
+    """Delete an avatar: its voice at the provider, its artifacts, its rows, and the batches that were its alone.
+
+    A batch that holds other avatars' requests too keeps its manifest. Returns the ids of the batches that are gone.
 
     Raises:
         NotFound: there is no such avatar.
@@ -81,8 +83,17 @@ def remove_avatar(line: Line, avatar_id: str) -> None:
 
     line.ledger.avatar(avatar_id)
     delete_voice(line, avatar_id)
+    batches = sorted({record.batch_id for record in line.ledger.requests(avatar_id=avatar_id) if record.batch_id})
+    alone = [
+        batch_id
+        for batch_id in batches
+        if all(record.request.avatar_id == avatar_id for record in line.ledger.requests(batch_id=batch_id))
+    ]
     line.store.delete_owner("avatars", avatar_id)
+    for batch_id in alone:
+        line.store.delete_owner("clip-batches", batch_id)
     line.ledger.delete_avatar(avatar_id)
+    return alone
 
 
 def upload_of(line: Line, avatar: AvatarRecord) -> tuple[Artifact, Path]:

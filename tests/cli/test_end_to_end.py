@@ -78,11 +78,13 @@ def test_another_video_under_the_same_id_is_a_conflict(own_home: Path, tmp_path:
 
 
 def test_removing_an_avatar_leaves_nothing_of_it(own_home: Path) -> None:
+    run_avatar(own_home, "say", "ada", "Remember this.")
     assert run_avatar(own_home, "rm", "ada", "--yes") == {"removed": "ada"}
     assert run_avatar(own_home, "list") == []
     assert [p for p in (own_home / "store").rglob("*") if p.is_file()] == []
     with open_instance(read_settings()) as instance:
         assert not instance.has_dynamic_partition("avatars", "ada")
+        assert instance.get_dynamic_partitions("clip_batches") == []
 
 
 def test_the_ui_has_a_picture_and_a_verdict_for_every_asset(own_home: Path) -> None:
