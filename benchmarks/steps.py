@@ -97,9 +97,14 @@ def probe(job: Job) -> Work:
 
 
 def landmarks(job: Job) -> Work:
-    """Track the face, the engine's way: decoding in a thread, chunks in parallel, checkpoints."""
+    """Track the face, the engine's way: chunks in parallel, checkpoints, a Parquet file."""
     import tempfile
 
+    # Whatever the work would import on the way is imported now, as it is for the loop; pyarrow pulls in pandas.
+    import av  # noqa: F401
+    import cv2  # noqa: F401
+    import mediapipe  # noqa: F401
+    import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
     from avatar_pipeline.face.mediapipe_mesh import FaceMeshDetector
