@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from avatar_pipeline.media.types import Audio
 
 
+_COLUMNS = 900
+"""More than the picture has pixels across: what is drawn, and the memory it takes, does not grow with the sound."""
+_WINDOW = 512
+
+
 def sound_picture(sounds: Mapping[str, Audio]) -> NDArray[np.uint8]:
     """Draw the waveform and the spectrogram (up to 8 kHz) of each named sound, as one RGB image (H, W, 3)."""
     # Figure and not pyplot: pyplot keeps global state, and picks a display.
@@ -24,13 +29,30 @@ def sound_picture(sounds: Mapping[str, Audio]) -> NDArray[np.uint8]:
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(sounds), 2, squeeze=False)
     for (name, sound), (wave, spectrum) in zip(sounds.items(), axes, strict=True):
-        step = max(1, len(sound.samples) // 4000)
-        wave.plot(np.arange(len(sound.samples))[::step] / sound.rate, sound.samples[::step], linewidth=0.4)
-        wave.set(title=name, ylim=(-1, 1), xlabel="s")
-        spectrum.specgram(
-            sound.samples + 1e-9, NFFT=512, Fs=sound.rate, noverlap=256, vmin=-140, vmax=-30, cmap="magma"
+        low, high = _envelope(sound.samples)
+        times = np.linspace(0, sound.seconds, len(low))
+        wave.fill_between(times, low, high, linewidth=0.3)
+        wave.set(title=name, ylim=(-1, 1), xlim=(0, sound.seconds), xlabel="s")
+        extent = (0.0, sound.seconds, 0.0, sound.rate / 2)
+        spectrum.imshow(
+            _levels(sound.samples), origin="lower", aspect="auto", extent=extent, vmin=-90, vmax=10, cmap="magma"
         )
         spectrum.set(ylim=(0, min(8000, sound.rate / 2)), xlabel="s", ylabel="Hz")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90)
     return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def _envelope(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the lowest and the highest sample of each of at most `_COLUMNS` stretches."""
+    starts = np.unique(np.linspace(0, max(len(samples) - 1, 0), _COLUMNS).astype(int))
+    return np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
+
+
+def _levels(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return power in dB, (frequencies, columns): at most `_COLUMNS` Hann windows spread over the sound."""
+    padded = np.pad(samples, (0, max(0, _WINDOW - len(samples))))
+    starts = np.unique(np.linspace(0, len(padded) - _WINDOW, _COLUMNS).astype(int))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[starts] * np.hanning(_WINDOW)
+    levels: NDArray[np.float64] = 10 * np.log10(np.abs(np.fft.rfft(windows, axis=1)) ** 2 + 1e-10).T
+    return levels

@@ -40,10 +40,11 @@ def make_isolated_voice(line: Line, avatar_id: str) -> StageResult:
 
         before = read_audio(video)
         line.progress("isolated_voice", 0, before.seconds)
-        require_speech(measure_speech(before), avatar.source_name)
+        noisy = measure_speech(before)
+        require_speech(noisy, avatar.source_name)
         after = isolate(before)
         line.progress("isolated_voice", before.seconds, before.seconds)
-        noisy, clean = measure_speech(before), measure_speech(after)
+        clean = measure_speech(after)
         write_wav(draft.folder / "voice.wav", after)
         picture = sound_picture({"before": before, "after isolation": after})
         (draft.folder / "preview.jpg").write_bytes(jpeg(picture))
