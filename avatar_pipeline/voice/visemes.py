@@ -99,6 +99,10 @@ def _with_neighbours(shapes: list[tuple[str | None, float, float]]) -> list[Vise
     return visemes
 
 
+_LEAST_SECONDS = 1e-4
+"""What lasts less than this is rounding, not sound: it cannot be shared out between two shapes."""
+
+
 def to_visemes(phonemes: Iterable[Phoneme], seconds: float) -> tuple[Viseme, ...]:
     """Turn phonemes into visemes that cover 0 to `seconds` without gaps or overlaps; neighbours differ.
 
@@ -110,7 +114,7 @@ def to_visemes(phonemes: Iterable[Phoneme], seconds: float) -> tuple[Viseme, ...
     reached = 0.0
     for phoneme in sorted(phonemes, key=lambda p: (p.start, p.end)):
         start, end = max(phoneme.start, reached), min(phoneme.end, seconds)
-        if end <= start:
+        if end - start < _LEAST_SECONDS:
             continue
         if start > reached:
             _add_pause(shapes, reached, start)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from avatar_pipeline.voice.espeak import Settings, speak
@@ -85,6 +85,7 @@ def test_lips_of_p_open_before_the_vowel_sounds() -> None:
 
 
 @given(utterances())
+@example(([Phoneme("", 0.0, 1.0), Phoneme("ˈaɪ", 1.0, 1.0000000000000002)], 1.0000000000000002))
 def test_visemes_cover_the_time_without_gaps(utterance: tuple[list[Phoneme], float]) -> None:
     phonemes, seconds = utterance
     visemes = to_visemes(phonemes, seconds)
