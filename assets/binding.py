@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from avatar_pipeline.errors import AvatarError
+from avatar_pipeline.errors import AvatarError, package_missing
 from avatar_pipeline.stages.checks import Verdict
 from avatar_pipeline.stages.line import Line, StageResult
 
@@ -31,6 +31,8 @@ def materialize(
     """
     try:
         result = work()
+    except ImportError as error:
+        raise failure(package_missing(error)) from error
     except AvatarError as error:
         for kind, check in (on_error or {}).items():
             if isinstance(error, kind):

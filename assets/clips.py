@@ -8,7 +8,7 @@ from assets.avatars import OWNERS
 from assets.binding import Outcome, failure, materialize, metadata, picture
 from assets.compute import CPU_TAGS, GPU_POOL, GPU_TAGS
 from assets.partitions import clip_batches
-from avatar_pipeline.errors import AvatarError
+from avatar_pipeline.errors import AvatarError, package_missing
 from avatar_pipeline.stages import batches, clips
 from avatar_pipeline.stages.batches import BatchResult
 from avatar_pipeline.stages.line import Line
@@ -73,8 +73,8 @@ def _batch(
 ) -> Outcome:
     try:
         batch = work(line, context.partition_key)
-    except AvatarError as error:
-        raise failure(error) from error
+    except (AvatarError, ImportError) as error:
+        raise failure(error if isinstance(error, AvatarError) else package_missing(error)) from error
     shown = metadata(line, batch.index) | {
         "stage_seconds": round(batch.seconds, 3),
         "cost_usd": float(batch.cost),

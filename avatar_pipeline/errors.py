@@ -101,3 +101,12 @@ class StoreCorrupt(AvatarError):
 
     code = "store_corrupt"
     exit_code = 4
+
+
+def package_missing(error: ImportError) -> EnvironmentProblem:
+    """Say what to install where a package that the work needs cannot be imported."""
+    return EnvironmentProblem(
+        f"The package {error.name!r} cannot be imported: {error.msg}.".replace("..", "."),
+        remedy="Install what a worker needs: pip install 'avatar-pipeline[engine,local-voice]' "
+        "(and [aws] for a store in a bucket).",
+    )

@@ -17,7 +17,7 @@ from rich.table import Table
 from avatar_pipeline.cli import console, work
 from avatar_pipeline.cli.bench import open_line
 from avatar_pipeline.consent import read_consent
-from avatar_pipeline.errors import AvatarError
+from avatar_pipeline.errors import AvatarError, package_missing
 from avatar_pipeline.stages.intake import DEFAULT_GREETING, DEFAULT_VOICE
 
 app = typer.Typer(
@@ -188,6 +188,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         app(arguments)
-    except AvatarError as error:
-        console.say_error(error, as_json="--json" in arguments)
-        sys.exit(error.exit_code)
+    except (AvatarError, ImportError) as error:
+        problem = error if isinstance(error, AvatarError) else package_missing(error)
+        console.say_error(problem, as_json="--json" in arguments)
+        sys.exit(problem.exit_code)

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from avatar_pipeline.errors import AvatarError, EnvironmentProblem
+from avatar_pipeline.errors import AvatarError, EnvironmentProblem, package_missing
 from avatar_pipeline.settings import Settings, read_settings
 
 _PACKAGES = ("dagster", "torch", "mediapipe", "av", "moderngl", "numpy", "pandas")
@@ -52,7 +52,8 @@ def _look(name: str, look: Callable[[Settings], str], settings: Settings) -> Fin
     except AvatarError as error:
         return Finding(name, False, error.message, error.remedy)
     except ImportError as error:
-        return Finding(name, False, f"{error.name} cannot be imported: {error}.", _ENGINE)
+        problem = package_missing(error)
+        return Finding(name, False, problem.message, problem.remedy)
 
 
 def _packages() -> Iterator[Finding]:
@@ -107,19 +108,12 @@ def _store(settings: Settings) -> str:
 
 
 def _ledger(settings: Settings) -> str:
-    from sqlalchemy.exc import SQLAlchemyError
-
     from avatar_pipeline.ledger.ledger import Ledger
 
-    try:
-        ledger = Ledger(settings.ledger.get_secret_value())
-        count = len(ledger.avatars())
-        place = ledger.engine.url.render_as_string(hide_password=True)
-        ledger.close()
-    except (SQLAlchemyError, ImportError, OSError) as error:
-        raise EnvironmentProblem(
-            f"The ledger cannot be opened: {type(error).__name__}.", remedy="Check AVATAR_LEDGER_URL and the database."
-        ) from error
+    ledger = Ledger(settings.ledger.get_secret_value())
+    count = len(ledger.avatars())
+    place = ledger.engine.url.render_as_string(hide_password=True)
+    ledger.close()
     return f"{place}, {count} avatars"
 
 

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 from sqlalchemy import Engine, create_engine, delete, event, func, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
 from avatar_pipeline.clock import Clock, utc_now
 from avatar_pipeline.consent import ConsentRecord
-from avatar_pipeline.errors import AvatarError, Conflict, InvalidInput, NotFound
+from avatar_pipeline.errors import AvatarError, Conflict, EnvironmentProblem, InvalidInput, NotFound
 from avatar_pipeline.ledger.migrate import migrate
 from avatar_pipeline.ledger.records import (
     AvatarRecord,
@@ -35,7 +35,14 @@ class Ledger:
     def __init__(self, url: str, *, clock: Clock = utc_now) -> None:
         self._clock = clock
         self.engine = _engine(url)
-        migrate(self.engine)
+        try:
+            migrate(self.engine)
+        except OperationalError as error:
+            self.engine.dispose()
+            raise EnvironmentProblem(
+                f"The ledger {self.engine.url.render_as_string(hide_password=True)} cannot be opened: {error.orig}.",
+                remedy="Check AVATAR_LEDGER_URL, and that the database is there and may be written to.",
+            ) from error
 
     def close(self) -> None:
         """Give back the database connections."""
@@ -243,7 +250,12 @@ def _engine(url: str) -> Engine:
             remedy="Give an SQLAlchemy URL such as sqlite:////data/ledger.db or postgresql+psycopg://host/name.",
         ) from error
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        try:
+            return create_engine(parsed, pool_pre_ping=True)
+        except ImportError as error:
+            raise EnvironmentProblem(
+                f"The database driver {error.name!r} is not installed.", remedy=f"pip install {error.name}"
+            ) from error
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(parsed, connect_args={"timeout": 30})

@@ -12,7 +12,15 @@ from pydantic import ValidationError
 from sqlalchemy import create_engine, inspect, text
 
 from avatar_pipeline.consent import ConsentRecord
-from avatar_pipeline.errors import Conflict, InvalidId, InvalidInput, InvalidMedia, InvalidText, NotFound
+from avatar_pipeline.errors import (
+    Conflict,
+    EnvironmentProblem,
+    InvalidId,
+    InvalidInput,
+    InvalidMedia,
+    InvalidText,
+    NotFound,
+)
 from avatar_pipeline.ledger import migrate
 from avatar_pipeline.ledger.ledger import Ledger
 from avatar_pipeline.ledger.records import ClipRequest, Timing
@@ -183,6 +191,12 @@ def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
 def test_a_bad_ledger_url_is_a_clear_error_that_does_not_repeat_it(url: str) -> None:
     with pytest.raises(InvalidInput, match="AVATAR_LEDGER_URL"):
         Ledger(url)
+
+
+def test_a_database_that_cannot_be_opened_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").mkdir()
+    with pytest.raises(EnvironmentProblem, match="unable to open database file"):
+        Ledger(f"sqlite:///{tmp_path}/ledger.db")
 
 
 @pytest.mark.parametrize("text_", ["", "   ", "word " * 1001])
