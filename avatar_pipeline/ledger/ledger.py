@@ -254,7 +254,8 @@ def _engine(url: str) -> Engine:
             return create_engine(parsed, pool_pre_ping=True)
         except ImportError as error:
             raise EnvironmentProblem(
-                f"The database driver {error.name!r} is not installed.", remedy=f"pip install {error.name}"
+                f"The database driver {error.name!r}, which AVATAR_LEDGER_URL needs, is not installed.",
+                remedy=f"Install it: pip install {error.name}.",
             ) from error
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
