@@ -1,5 +1,7 @@
 """The assets of one avatar, from upload to greeting. Partition key: the avatar's id."""
 
+from functools import partial
+
 import dagster as dg
 
 from assets.binding import Outcome, blocking, materialize
@@ -11,12 +13,11 @@ from resources.line import LineResource
 
 OWNERS = ["team:avatars"]
 
+avatar_asset = partial(dg.asset, partitions_def=avatars, group_name="avatar", owners=OWNERS)
 
-@dg.asset(
-    partitions_def=avatars,
-    group_name="avatar",
+
+@avatar_asset(
     kinds={"python", "ffmpeg"},
-    owners=OWNERS,
     code_version=source.CODE_VERSION,
     op_tags=CPU_TAGS,
     check_specs=[blocking("source_valid", "source_video", "The upload is one sound video within the limits.")],
@@ -32,12 +33,9 @@ def source_video(context: dg.AssetExecutionContext, line: LineResource) -> Outco
         )
 
 
-@dg.asset(
+@avatar_asset(
     deps=[source_video],
-    partitions_def=avatars,
-    group_name="avatar",
     kinds={"mediapipe", "parquet"},
-    owners=OWNERS,
     code_version=landmarks.CODE_VERSION,
     op_tags=CPU_TAGS,
     check_specs=[blocking("face_coverage", "landmarks", "One face is there in at least 80 % of the frames.")],
@@ -54,12 +52,9 @@ def face_landmarks(context: dg.AssetExecutionContext, line: LineResource) -> Out
         )
 
 
-@dg.asset(
+@avatar_asset(
     deps=[source_video],
-    partitions_def=avatars,
-    group_name="avatar",
     kinds={"torch"},
-    owners=OWNERS,
     code_version=voice.ISOLATION_VERSION,
     op_tags=CPU_TAGS,
     check_specs=[
@@ -79,12 +74,9 @@ def isolated_voice(context: dg.AssetExecutionContext, line: LineResource) -> Out
         )
 
 
-@dg.asset(
+@avatar_asset(
     deps=[face_landmarks],
-    partitions_def=avatars,
-    group_name="avatar",
     kinds={"gltf"},
-    owners=OWNERS,
     code_version=head.MESH_VERSION,
     op_tags=CPU_TAGS,
     check_specs=[blocking("mesh_sane", "mesh", "No triangle is degenerate or flipped.")],
@@ -99,12 +91,9 @@ def mesh(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
         )
 
 
-@dg.asset(
+@avatar_asset(
     deps=[face_landmarks, mesh],
-    partitions_def=avatars,
-    group_name="avatar",
     kinds={"ffmpeg"},
-    owners=OWNERS,
     code_version=head.PLATE_VERSION,
     op_tags=CPU_TAGS,
 )
@@ -114,12 +103,9 @@ def plate(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
         yield from materialize(bench, lambda: head.make_plate(bench, context.partition_key))
 
 
-@dg.asset(
+@avatar_asset(
     deps=[isolated_voice],
-    partitions_def=avatars,
-    group_name="avatar",
     kinds={"python"},
-    owners=OWNERS,
     code_version=voice.MODEL_VERSION,
     op_tags=CPU_TAGS,
 )
@@ -129,12 +115,9 @@ def voice_model(context: dg.AssetExecutionContext, line: LineResource) -> Outcom
         yield from materialize(bench, lambda: voice.make_voice_model(bench, context.partition_key))
 
 
-@dg.asset(
+@avatar_asset(
     deps=[mesh, plate, voice_model],
-    partitions_def=avatars,
-    group_name="avatar",
     kinds={"opengl", "ffmpeg"},
-    owners=OWNERS,
     code_version=clips.CLIP_VERSION,
     op_tags=GPU_TAGS,
     pool=GPU_POOL,

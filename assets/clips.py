@@ -1,6 +1,7 @@
 """The assets of one batch of clips. Partition key: the batch's id."""
 
 from collections.abc import Callable
+from functools import partial
 
 import dagster as dg
 
@@ -14,12 +15,11 @@ from avatar_pipeline.stages.batches import BatchResult
 from avatar_pipeline.stages.line import Line
 from resources.line import LineResource
 
+clip_asset = partial(dg.asset, partitions_def=clip_batches, group_name="clips", owners=OWNERS)
 
-@dg.asset(
-    partitions_def=clip_batches,
-    group_name="clips",
+
+@clip_asset(
     kinds={"python"},
-    owners=OWNERS,
     code_version=batches.MANIFEST_VERSION,
     op_tags=CPU_TAGS,
 )
@@ -29,12 +29,9 @@ def clip_batch_manifest(context: dg.AssetExecutionContext, line: LineResource) -
         yield from materialize(bench, lambda: batches.make_manifest(bench, context.partition_key))
 
 
-@dg.asset(
+@clip_asset(
     deps=[clip_batch_manifest],
-    partitions_def=clip_batches,
-    group_name="clips",
     kinds={"python"},
-    owners=OWNERS,
     code_version=clips.SPEECH_VERSION,
     op_tags=CPU_TAGS,
 )
@@ -44,12 +41,9 @@ def synthesized_speech(context: dg.AssetExecutionContext, line: LineResource) ->
         yield from _batch(context, bench, batches.synthesize_batch)
 
 
-@dg.asset(
+@clip_asset(
     deps=[synthesized_speech],
-    partitions_def=clip_batches,
-    group_name="clips",
     kinds={"opengl", "ffmpeg"},
-    owners=OWNERS,
     code_version=clips.CLIP_VERSION,
     op_tags=GPU_TAGS,
     pool=GPU_POOL,
