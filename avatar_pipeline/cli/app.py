@@ -161,7 +161,8 @@ def doctor(as_json: AsJson = False) -> None:
         console.say_json([finding.as_dict() for finding in findings])
     for finding in [] if as_json else findings:
         mark, colour = ("ok     ", "green") if finding.ok else ("problem", "red")
-        console.out.print(f"[{colour}]{mark}[/] {finding.name}: {finding.told}", soft_wrap=True)
+        console.out.print(mark, style=colour, end="")
+        console.out.print(f" {finding.name}: {finding.told}", soft_wrap=True)
         if finding.remedy:
             console.out.print(f"        {finding.remedy}", soft_wrap=True)
     if not all(finding.ok for finding in findings):

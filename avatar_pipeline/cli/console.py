@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from avatar_pipeline.errors import AvatarError
 from avatar_pipeline.progress import listening
 
-out = Console(highlight=False)
+# No markup: a file's name may hold brackets.
+out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False)
 
 

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from avatar_pipeline.errors import InvalidMedia
 
-Rgb = NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Rgb = NDArray[np.uint8]
 
 MAX_BYTES = 50_000
 """An image in Dagster's metadata is kept in its event log; more than this and the log grows heavy."""
@@ -40,6 +41,7 @@ def jpeg(image: Rgb, *, max_bytes: int = MAX_BYTES) -> bytes:
 
 def contact_sheet(images: Sequence[Rgb], *, columns: int = 4, cell: int = 200) -> Rgb:
     """Lay RGB images out in a grid; each is scaled so that its long side is `cell` pixels."""
+    import numpy as np
     from PIL import Image
 
     scale = cell / max(max(image.shape[:2]) for image in images)

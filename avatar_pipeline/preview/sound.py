@@ -6,10 +6,10 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from avatar_pipeline.media.types import Audio
 
 
@@ -20,6 +20,8 @@ _WINDOW = 512
 
 def sound_picture(sounds: Mapping[str, Audio]) -> NDArray[np.uint8]:
     """Draw the waveform and the spectrogram (up to 8 kHz) of each named sound, as one RGB image (H, W, 3)."""
+    import numpy as np
+
     # Figure and not pyplot: pyplot keeps global state, and picks a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -45,12 +47,16 @@ def sound_picture(sounds: Mapping[str, Audio]) -> NDArray[np.uint8]:
 
 def _envelope(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the lowest and the highest sample of each of at most `_COLUMNS` stretches."""
+    import numpy as np
+
     starts = np.unique(np.linspace(0, max(len(samples) - 1, 0), _COLUMNS).astype(int))
     return np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
 
 
 def _levels(samples: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return power in dB, (frequencies, columns): at most `_COLUMNS` Hann windows spread over the sound."""
+    import numpy as np
+
     padded = np.pad(samples, (0, max(0, _WINDOW - len(samples))))
     starts = np.unique(np.linspace(0, len(padded) - _WINDOW, _COLUMNS).astype(int))
     windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[starts] * np.hanning(_WINDOW)

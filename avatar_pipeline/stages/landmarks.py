@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from avatar_pipeline.preview.images import contact_sheet, draw_landmarks, frames_at, jpeg
 from avatar_pipeline.stages.intake import upload_of
 from avatar_pipeline.stages.line import Line, StageResult, produce
@@ -40,6 +38,8 @@ def make_landmarks(line: Line, avatar_id: str) -> StageResult:
     Raises:
         FaceNotUsable: no face, several people, too small, too short; nothing is published.
     """
+    import numpy as np
+
     from avatar_pipeline.face.people import count_faces
     from avatar_pipeline.face.quality import require_usable
     from avatar_pipeline.face.track_file import write_track
@@ -79,6 +79,8 @@ def read_landmarks(line: Line, avatar_id: str) -> tuple[Artifact, LandmarkTrack]
 
 
 def _facts(track: LandmarkTrack) -> dict[str, Any]:
+    import numpy as np
+
     yaw = track.angles[track.found, 0]
     return {
         "frames": len(track),

@@ -10,17 +10,8 @@ import pytest
 from avatar_pipeline.definitions import build_defs
 
 HEAVY = (
-    "torch",
-    "mediapipe",
-    "pandas",
-    "boto3",
-    "av",
-    "moderngl",
-    "elevenlabs",
-    "cv2",
-    "scipy",
-    "matplotlib",
-    "kubernetes",
+    *("torch", "mediapipe", "pandas", "numpy", "boto3", "s3fs", "av", "moderngl", "elevenlabs", "cv2", "scipy"),
+    *("matplotlib", "PIL", "pyarrow", "kubernetes", "alembic"),
 )
 AVATAR = {"source_video", "landmarks", "isolated_voice", "mesh", "plate", "voice_model", "greeting_clip"}
 CLIPS = {"clip_batch_manifest", "synthesized_speech", "rendered_clips"}
@@ -36,6 +27,21 @@ def test_loading_imports_nothing_heavy(module: str) -> None:
     program = f"import json, sys, {module}; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert json.loads(output) == []
+
+
+def test_the_control_plane_loads_the_definitions_without_the_engine() -> None:
+    """The webserver's image has the core alone: whatever the engine needs cannot be imported there."""
+    program = (
+        "import sys\n"
+        "class Hidden:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name.split('.')[0] in {HEAVY!r}: raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        "import avatar_pipeline.definitions as d\n"
+        "print(len(list(d.build_defs().resolve_all_asset_specs())))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "10", done.stderr
 
 
 def test_loading_reads_no_environment() -> None:
