@@ -103,6 +103,16 @@ class StoreCorrupt(AvatarError):
     exit_code = 4
 
 
+class Interrupted(AvatarError):
+    """The user called the work off; it can go on where it was."""
+
+    code = "interrupted"
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("Interrupted.", remedy="Call the same command again to go on.")
+
+
 def package_missing(error: ImportError) -> EnvironmentProblem:
     """Say what to install where a package that the work needs cannot be imported."""
     return EnvironmentProblem(

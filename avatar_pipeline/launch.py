@@ -13,7 +13,7 @@ import dagster as dg
 from filelock import FileLock
 
 from avatar_pipeline.definitions import build_defs
-from avatar_pipeline.errors import AvatarError
+from avatar_pipeline.errors import AvatarError, Interrupted
 from avatar_pipeline.settings import Settings
 
 PROCESS_TAG = "avatar/process"
@@ -62,6 +62,7 @@ def run_job(settings: Settings, job: str, partition_key: str, *, assets: Sequenc
 
     Raises:
         RunFailed: the run failed; the message is what the user needs to know.
+        Interrupted: the user called it off.
     """
     with open_instance(settings) as instance:
         _fail_runs_of_dead_processes(instance)
@@ -90,7 +91,7 @@ def forget_partitions(settings: Settings, job: str, partition_keys: Sequence[str
             instance.delete_dynamic_partition(_PARTITIONS[job], key)
 
 
-def _what_went_wrong(result: dg.ExecuteInProcessResult, settings: Settings) -> RunFailed:
+def _what_went_wrong(result: dg.ExecuteInProcessResult, settings: Settings) -> AvatarError:
     for event in result.get_asset_check_evaluations():
         if not event.passed and event.description:
             failed_check = f"{event.asset_key.to_user_string()}: check {event.check_name} failed: {event.description}"
@@ -113,6 +114,8 @@ def _what_went_wrong(result: dg.ExecuteInProcessResult, settings: Settings) -> R
         if failed_check:
             return RunFailed(failed_check, remedy=f"See run {result.run_id} in the UI.", code="check_failed")
         error = data.error
+        if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+            return Interrupted()
         details = settings.home.absolute() / "errors" / f"{result.run_id}.txt"
         details.parent.mkdir(parents=True, exist_ok=True)
         details.write_text(error.to_string() if error else "no details")

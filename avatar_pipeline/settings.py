@@ -51,8 +51,6 @@ class Settings(BaseSettings):
     worker_price_per_hour: Decimal = Field(default=Decimal("0.526"), ge=0)
     """US dollars. The default is a g4dn.xlarge, on demand, us-east-1, 2026-07-20."""
 
-    sentry_dsn: SecretStr | None = None
-
     dagster_home: Path | None = Field(default=None, validation_alias="DAGSTER_HOME")
     """Dagster's own variable; unset, Dagster's state is under `home` too."""
 

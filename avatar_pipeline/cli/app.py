@@ -1,7 +1,7 @@
 """The commands of `avatar`: they parse, call, and print.
 
 Exit codes: 0 done; 1 failed or called off; 2 the input or the call is at fault; 3 the machine lacks something; 4 the
-store is damaged.
+store is damaged; 130 interrupted.
 """
 
 from __future__ import annotations

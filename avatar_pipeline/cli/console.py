@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from avatar_pipeline.errors import AvatarError
+from avatar_pipeline.errors import AvatarError, Interrupted
 from avatar_pipeline.progress import listening
 
 # No markup: a file's name may hold brackets.
@@ -21,9 +21,14 @@ err = Console(stderr=True, highlight=False)
 
 @contextmanager
 def showing_progress(*, quiet: bool) -> Iterator[None]:
-    """Show the progress of whatever runs in this block, one bar a stage; nothing where `quiet`."""
+    """Show the progress of whatever runs in this block, one bar a stage; nothing where `quiet`.
+
+    Raises:
+        Interrupted: the user pressed Ctrl-C.
+    """
     if quiet:
-        yield
+        with _interruptible():
+            yield
         return
     columns = (SpinnerColumn(), TextColumn("{task.description:<18}"), BarColumn(24), TimeElapsedColumn())
     bars = Progress(*columns, console=err, transient=not err.is_terminal)
@@ -37,13 +42,22 @@ def showing_progress(*, quiet: bool) -> Iterator[None]:
         bars.update(tasks[stage], completed=done, total=total)
 
     try:
-        with listening(report):
+        with listening(report), _interruptible():
             yield
         for task in bars.tasks:
             bars.update(task.id, total=task.total or task.completed or 1, completed=task.total or task.completed or 1)
     finally:
         if tasks:
             bars.stop()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn Ctrl-C into an error that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted from None
 
 
 def say_json(document: Any) -> None:

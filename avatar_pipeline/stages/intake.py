@@ -67,6 +67,7 @@ def register_avatar(
         source_name=video.name[-255:],
         consent=consent,
     )
+    line.store.sweep(now)
     _keep(line, recipe, video)
     return avatar
 

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ MANIFEST = "artifact.json"
 POINTER = "current.json"
 _CHECKPOINTS = "checkpoints"
 _TEMPORARY = ".tmp"
+_ABANDONED_AFTER = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +153,8 @@ class ArtifactStore:
         """Give a draft to fill; when the block ends well the artifact is published at once, else nothing is left."""
         key = recipe.key
         target = self._folder(recipe.slot, key)
-        temporary_root = Path(str(self.root)) / _TEMPORARY if self.is_local else self.scratch / _TEMPORARY
         final = Path(str(target)) if self.is_local else self.scratch / "published" / key
-        with atomic_folder(final, scratch=temporary_root) as folder:
+        with atomic_folder(final, scratch=self._drafts) as folder:
             draft = Draft(key, folder)
             yield draft
             (folder / MANIFEST).write_text(_manifest(recipe, draft))
@@ -205,6 +206,14 @@ class ArtifactStore:
         _remove_tree(self._checkpoint_folder(slot, key))
         shutil.rmtree(self.scratch.joinpath(_CHECKPOINTS, *slot.parts, key), ignore_errors=True)
 
+    def sweep(self, now: datetime) -> int:
+        """Delete the drafts of killed processes: what nobody has touched for a day. Return how many there were."""
+        limit = now.timestamp() - _ABANDONED_AFTER
+        abandoned = [path for path in self._drafts.glob("*.tmp") if path.stat().st_mtime < limit]
+        for path in abandoned:
+            shutil.rmtree(path, ignore_errors=True)
+        return len(abandoned)
+
     def delete_owner(self, collection: str, owner: str) -> None:
         """Delete everything of one avatar or batch: artifacts, pointers, checkpoints, local copies."""
         slot = Slot(collection, owner, "any")
@@ -223,6 +232,11 @@ class ArtifactStore:
             path = self.local(artifact, name)
             if not path.is_file() or file_sha256(path) != sha256:
                 raise StoreCorrupt(f"{path} does not match its manifest.", remedy="Materialize the asset again.")
+
+    @property
+    def _drafts(self) -> Path:
+        """Where artifacts in the making are: on the store's own file system, so that a rename puts them in place."""
+        return (Path(str(self.root)) if self.is_local else self.scratch) / _TEMPORARY
 
     def _folder(self, slot: Slot, key: str) -> UPath:
         require_slug(key, "key")

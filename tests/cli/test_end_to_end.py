@@ -136,6 +136,18 @@ def test_killed_in_the_middle_of_every_asset_it_ends_the_same(
     assert not list((home / "store" / "checkpoints").rglob("*.*")), "checkpoints of finished work are gone"
 
 
+def test_ctrl_c_says_how_to_go_on_and_is_no_failure(home: Path, sample_upload: Path) -> None:
+    command = [sys.executable, "-m", "avatar_pipeline.cli", "create", "ada", sample_upload / "sample.mp4"]
+    command += ["--consent", sample_upload / "consent.json"]
+    process = subprocess.Popen(command, env=avatar_environment(home), stderr=subprocess.PIPE, text=True)
+    assert wait_for_new_work(process, home, set()) is not None
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    assert process.returncode == 130, told
+    assert "Call the same command again to go on." in told
+    assert [avatar["state"] for avatar in run_avatar(home, "list")] == ["new"]
+
+
 def wait_for_new_work(process: subprocess.Popen, home: Path, killed: set[str]) -> str | None:
     """Return the key of an artifact that is being made and was not interrupted before; None if the process ended.
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,19 @@ def test_a_writer_killed_midway_leaves_nothing_to_be_found(tmp_path: Path) -> No
     store = ArtifactStore(tmp_path / "store", tmp_path / "scratch")
     assert store.find(SLOT, recipe().key) is None
     assert make(store).files["data.bin"][0] == 4
+
+
+def test_the_draft_of_a_killed_process_is_swept_a_day_later(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "store", tmp_path / "scratch")
+    make(store)
+    draft = tmp_path / "store" / ".tmp" / "0123456789abcdef.ffff.tmp"
+    draft.mkdir()
+    (draft / "data.bin").write_bytes(b"half")
+    now = datetime.fromtimestamp(draft.stat().st_mtime, UTC)
+    assert store.sweep(now + timedelta(hours=23)) == 0
+    assert store.sweep(now + timedelta(hours=25)) == 1
+    assert not draft.exists()
+    assert store.find(SLOT, recipe().key) is not None
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.booleans() | st.none()))
