@@ -75,6 +75,7 @@ def metadata(line: Line, result: StageResult) -> dict[str, Any]:
         "dagster/uri": artifact.uri,
     }
     shown |= {name: plain(value) for name, value in result.facts.items()}
+    shown |= {f"file {name}": dg.MetadataValue.path(f"{artifact.uri}/{name}") for name in artifact.files}
     frames = result.facts.get("frames")
     if isinstance(frames, int) and result.seconds > 0 and not result.reused:
         shown["frames_per_second"] = round(frames / result.seconds, 2)

@@ -19,6 +19,8 @@ from avatar_pipeline.settings import Settings
 PROCESS_TAG = "avatar/process"
 BUILD_AVATAR = "build_avatar"
 MAKE_CLIP_BATCH = "make_clip_batch"
+_UI_JOB = "__ASSET_JOB"
+"""What Dagster calls a run of assets that were chosen in the UI, not by a job."""
 _PARTITIONS = {BUILD_AVATAR: "avatars", MAKE_CLIP_BATCH: "clip_batches"}
 
 
@@ -85,10 +87,16 @@ def run_job(settings: Settings, job: str, partition_key: str, *, assets: Sequenc
 
 
 def forget_partitions(settings: Settings, job: str, partition_keys: Sequence[str]) -> None:
-    """Take keys out of a job's dynamic partitions; their history stays."""
+    """Take keys out of a job's dynamic partitions, and delete the runs that worked on them.
+
+    The events of a run hold preview pictures and texts, so they go with it.
+    """
     with open_instance(settings) as instance:
         for key in partition_keys:
             instance.delete_dynamic_partition(_PARTITIONS[job], key)
+            for run in instance.get_runs(dg.RunsFilter(tags={"dagster/partition": key})):
+                if run.job_name in {job, _UI_JOB} and run.is_finished:
+                    instance.delete_run(run.run_id)
 
 
 def _what_went_wrong(result: dg.ExecuteInProcessResult, settings: Settings) -> AvatarError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ def examine() -> list[Finding]:
         ("gpu", _gpu),
         ("opengl", _opengl),
         ("face model", _face_model),
+        ("shipped data", _shipped_data),
         ("store", _store),
         ("ledger", _ledger),
         ("voice provider", _voice),
@@ -83,7 +85,21 @@ def _face_model(settings: Settings) -> str:
     from avatar_pipeline.stages.landmarks import configured_detector
 
     detector = configured_detector(settings)
-    return f"{detector.name} {detector.version}"
+    return f"{detector.name} {detector.version}, {settings.face_landmarker_model or 'in the MediaPipe wheel'}"
+
+
+def _shipped_data(_: Settings) -> str:
+    from importlib.resources import files
+
+    found = sorted(files("avatar_pipeline.mesh").joinpath("data").iterdir(), key=lambda entry: entry.name)
+    hashes = [
+        f"{entry.name} {hashlib.sha256(entry.read_bytes()).hexdigest()[:12]}" for entry in found if entry.is_file()
+    ]
+    if not hashes:
+        raise EnvironmentProblem(
+            "The blendshape prior and the topology are missing.", remedy="Install the package again."
+        )
+    return ", ".join(hashes)
 
 
 def _store(settings: Settings) -> str:

@@ -85,6 +85,8 @@ def test_removing_an_avatar_leaves_nothing_of_it(own_home: Path) -> None:
     with open_instance(read_settings()) as instance:
         assert not instance.has_dynamic_partition("avatars", "ada")
         assert instance.get_dynamic_partitions("clip_batches") == []
+        assert instance.get_runs() == []
+        assert instance.fetch_materializations(dg.AssetKey("mesh"), limit=1).records == []
 
 
 def test_the_ui_has_a_picture_and_a_verdict_for_every_asset(own_home: Path) -> None:
