@@ -7,6 +7,7 @@ import sys
 import dagster as dg
 import pytest
 
+from assets.compute import GPU_TAGS
 from avatar_pipeline.definitions import build_defs
 
 HEAVY = (
@@ -81,6 +82,14 @@ def test_steps_that_draw_are_tagged_for_a_gpu_and_share_its_pool(defs: dg.Defini
             assert asset.op.pool == "gpu"
             assert "graphics" in str(asset.op.tags["dagster-k8s/config"])
     assert drawing == {"greeting_clip", "rendered_clips"}
+
+
+def test_the_gpu_tags_are_a_kubernetes_configuration_that_dagster_accepts() -> None:
+    job = pytest.importorskip("dagster_k8s.job", reason="the `k8s` extra brings dagster-k8s")
+    tags = {name: value if isinstance(value, str) else json.dumps(value) for name, value in GPU_TAGS.items()}
+    config = job.get_user_defined_k8s_config(tags)
+    assert config.container_config["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert config.job_spec_config == {"backoff_limit": 0}
 
 
 def test_the_checks_of_an_avatar_block_what_comes_after(defs: dg.Definitions) -> None:
