@@ -74,6 +74,8 @@ def read_consent(path: Path) -> ConsentRecord:
     """
     remedy = "See docs/consent.md for the fields of a consent file."
     try:
+        if not path.is_file():
+            raise ConsentMissing(f"The consent file {path} is not there, or is no file.", remedy=remedy)
         if path.stat().st_size > MAX_BYTES:
             raise ConsentMissing(f"{path} is larger than {MAX_BYTES // 1024} KiB.", remedy=remedy)
         return ConsentRecord.model_validate_json(path.read_bytes())

@@ -84,7 +84,7 @@ class Conflict(InvalidInput):
 
 
 class QualityTooLow(AvatarError):
-    """A result was made and did not pass its own checks; it is not published."""
+    """A result was made and did not pass its own checks; it is not delivered."""
 
     code = "quality_too_low"
 
@@ -111,6 +111,16 @@ class Interrupted(AvatarError):
 
     def __init__(self) -> None:
         super().__init__("Interrupted.", remedy="Call the same command again to go on.")
+
+
+def exit_code_of(code: str) -> int:
+    """Return the exit code of the error class that has `code`; 1 if there is none."""
+    kinds = [AvatarError]
+    for kind in kinds:
+        if kind.code == code:
+            return kind.exit_code
+        kinds += kind.__subclasses__()
+    return 1
 
 
 def package_missing(error: ImportError) -> EnvironmentProblem:

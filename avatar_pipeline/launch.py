@@ -19,6 +19,7 @@ from avatar_pipeline.settings import Settings
 PROCESS_TAG = "avatar/process"
 BUILD_AVATAR = "build_avatar"
 MAKE_CLIP_BATCH = "make_clip_batch"
+CHECK_FAILED = "check_failed"
 _UI_JOB = "__ASSET_JOB"
 """What Dagster calls a run of assets that were chosen in the UI, not by a job."""
 _PARTITIONS = {BUILD_AVATAR: "avatars", MAKE_CLIP_BATCH: "clip_batches"}
@@ -97,6 +98,25 @@ def forget_partitions(settings: Settings, job: str, partition_keys: Sequence[str
             for run in instance.get_runs(dg.RunsFilter(tags={"dagster/partition": key})):
                 if run.job_name in {job, _UI_JOB} and run.is_finished:
                     instance.delete_run(run.run_id)
+        for asset in build_defs().resolve_job_def(job).asset_layer.executable_asset_keys:
+            _forget_latest(instance, asset, set(partition_keys))
+
+
+def _forget_latest(instance: dg.DagsterInstance, asset: dg.AssetKey, partition_keys: set[str]) -> None:
+    """Have Dagster's catalogue show another partition where it shows one of these as the asset's latest.
+
+    The catalogue keeps a copy of the latest materialization, pictures included, that deleting its run leaves.
+    """
+    latest = instance.get_latest_materialization_event(asset)
+    shown = latest.asset_materialization if latest else None
+    if shown is None or shown.partition not in partition_keys:
+        return
+    remaining = instance.fetch_materializations(asset, limit=1).records
+    other = remaining[0].asset_materialization if remaining else None
+    if other is None:
+        instance.wipe_assets([asset])
+    else:
+        instance.report_runless_asset_event(other)
 
 
 def _what_went_wrong(result: dg.ExecuteInProcessResult, settings: Settings) -> AvatarError:
@@ -120,7 +140,7 @@ def _what_went_wrong(result: dg.ExecuteInProcessResult, settings: Settings) -> A
                 exit_code=int(str(values["exit_code"])),
             )
         if failed_check:
-            return RunFailed(failed_check, remedy=f"See run {result.run_id} in the UI.", code="check_failed")
+            return RunFailed(failed_check, remedy=f"See run {result.run_id} in the UI.", code=CHECK_FAILED)
         error = data.error
         if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
             return Interrupted()

@@ -6,7 +6,10 @@ store is damaged; 130 interrupted.
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+import traceback
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +20,7 @@ from rich.table import Table
 from avatar_pipeline.cli import console, work
 from avatar_pipeline.cli.bench import open_line
 from avatar_pipeline.consent import read_consent
-from avatar_pipeline.errors import AvatarError, package_missing
+from avatar_pipeline.errors import AvatarError, EnvironmentProblem, package_missing
 from avatar_pipeline.stages.intake import DEFAULT_GREETING, DEFAULT_VOICE
 
 app = typer.Typer(
@@ -189,7 +192,23 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         app(arguments)
-    except (AvatarError, ImportError) as error:
-        problem = error if isinstance(error, AvatarError) else package_missing(error)
+    except Exception as error:  # the last door: behind it a user would see a traceback
+        problem = _as_problem(error)
         console.say_error(problem, as_json="--json" in arguments)
         sys.exit(problem.exit_code)
+
+
+def _as_problem(error: Exception) -> AvatarError:
+    """Return what a user can make use of: the error itself, what the machine refused, or where a bug's details are."""
+    if isinstance(error, AvatarError):
+        return error
+    if isinstance(error, ImportError):
+        return package_missing(error)
+    if isinstance(error, OSError) and error.strerror:
+        return EnvironmentProblem(
+            f"{error.filename or 'The system'}: {error.strerror}.",
+            remedy="Make room, or mend the path or its rights (AVATAR_HOME, AVATAR_STORE, --out), and call again.",
+        )
+    details = Path(tempfile.gettempdir()) / f"avatar-error-{os.getpid()}.txt"
+    details.write_text("".join(traceback.format_exception(error)))
+    return AvatarError(f"Unexpected {type(error).__name__}.", remedy=f"Details are in {details}.")

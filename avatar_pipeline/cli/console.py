@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -62,7 +63,11 @@ def _interruptible() -> Iterator[None]:
 
 def say_json(document: Any) -> None:
     """Print one JSON document on standard output."""
-    sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
+    sys.stdout.write(json.dumps(document, indent=1, default=_plain) + "\n")
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def say_error(error: AvatarError, *, as_json: bool) -> None:

@@ -77,8 +77,11 @@ def _gpu(_: Settings) -> str:
 def _opengl(_: Settings) -> str:
     from avatar_pipeline.render.renderer import create_context
 
-    with create_context() as context:
+    context = create_context()
+    try:
         return str(context.info["GL_RENDERER"])
+    finally:
+        context.release()
 
 
 def _face_model(settings: Settings) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from avatar_pipeline.consent import ConsentRecord
-from avatar_pipeline.errors import Conflict, NotFound
+from avatar_pipeline.errors import AvatarError, Conflict, InvalidInput, NotFound, QualityTooLow, exit_code_of
 from avatar_pipeline.ledger.records import AvatarRecord, ClipRequest
-from avatar_pipeline.stages.intake import register_avatar, remove_avatar
+from avatar_pipeline.stages.intake import batches_of, register_avatar, remove_avatar
 from avatar_pipeline.stages.line import Line
 from avatar_pipeline.store.artifacts import Artifact, Slot
 from avatar_pipeline.store.atomic import atomic_file
@@ -52,16 +53,21 @@ def create(
 
 def build(line: Line, avatar_id: str, *, forget_if_useless: bool) -> None:
     """Run the avatar's job; on failure record why, or forget an avatar that was new and whose input is at fault."""
-    from avatar_pipeline.launch import BUILD_AVATAR, RunFailed, run_job
+    from avatar_pipeline.launch import BUILD_AVATAR, CHECK_FAILED, RunFailed, run_job
 
     try:
         run_job(line.settings, BUILD_AVATAR, avatar_id)
     except RunFailed as error:
         if forget_if_useless and error.exit_code == 2:
-            remove(line, avatar_id)
-        else:
-            line.ledger.set_avatar_state(avatar_id, "failed", error)
-        raise
+            with suppress(NotFound):
+                # Another process may have removed it for the same reason; the reason is what matters.
+                remove(line, avatar_id)
+            raise
+        problem: AvatarError = error
+        if error.code == CHECK_FAILED and (advice := capture_advice(line, avatar_id)):
+            problem = QualityTooLow(error.message, remedy=f"Record again. {' '.join(advice)}")
+        line.ledger.set_avatar_state(avatar_id, "failed", problem)
+        raise problem from error
 
 
 def say(line: Line, avatar_id: str, text: str, *, out: Path | None) -> tuple[Artifact, Path]:
@@ -70,12 +76,14 @@ def say(line: Line, avatar_id: str, text: str, *, out: Path | None) -> tuple[Art
     Raises:
         Conflict: the avatar is not ready.
     """
+    if out is not None and (out.suffix.lower() != ".mp4" or out.is_dir()):
+        raise InvalidInput(f"--out {out} is no name for a clip.", remedy="Give a file name that ends in .mp4.")
     avatar = line.ledger.avatar(avatar_id)
     if avatar.state != "ready":
-        why = f" ({avatar.error['message']})" if avatar.error else ""
+        if avatar.error:
+            raise Conflict(f"Avatar {avatar_id} failed: {avatar.error['message']}", remedy=avatar.error["remedy"])
         raise Conflict(
-            f"Avatar {avatar_id} is not ready: {avatar.state}{why}.",
-            remedy="Finish it first: run avatar create again with the same video.",
+            f"Avatar {avatar_id} is not ready.", remedy="Finish it first: run avatar create again with the same video."
         )
     stamp = f"{line.clock():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     request = ClipRequest(request_id=f"say-{stamp}", avatar_id=avatar_id, text=text)
@@ -99,7 +107,7 @@ def run_batch(line: Line, batch_id: str, requests: list[ClipRequest]) -> list[Ar
         for record in line.ledger.requests(batch_id=batch_id):
             if record.state == "failed" and record.error:
                 told = record.error
-                raise RunFailed(told["message"], remedy=told["remedy"], code=told["code"]) from error
+                raise RunFailed(**told, exit_code=exit_code_of(told["code"])) from error
         raise
     clips = []
     for record in line.ledger.requests(batch_id=batch_id):
@@ -118,23 +126,27 @@ def remove(line: Line, avatar_id: str) -> None:
     """Remove an avatar: voice, artifacts, rows, and the partitions of it and of the batches that were its alone."""
     from avatar_pipeline.launch import BUILD_AVATAR, MAKE_CLIP_BATCH, forget_partitions
 
-    batches = remove_avatar(line, avatar_id)
+    line.ledger.avatar(avatar_id)
+    # What only Dagster knows goes first, for the ledger's row is what an interrupted removal is found again by.
     forget_partitions(line.settings, BUILD_AVATAR, [avatar_id])
-    forget_partitions(line.settings, MAKE_CLIP_BATCH, batches)
+    forget_partitions(line.settings, MAKE_CLIP_BATCH, batches_of(line, avatar_id))
+    remove_avatar(line, avatar_id)
 
 
 def inventory(line: Line, avatar_id: str) -> list[Made]:
-    """Return what there is of an avatar, in the order of the pipeline, clips last."""
-    last = {(timing.asset, timing.key): timing for timing in line.ledger.timings("avatars", avatar_id)}
+    """Return what there is of an avatar, in the order of the pipeline, clips last; each with what making it took."""
+    timings = line.ledger.timings("avatars", avatar_id)
+    last = {(timing.asset, timing.key): timing for timing in timings}
+    making = last | {(timing.asset, timing.key): timing for timing in timings if not timing.reused}
     made = []
     found = [line.store.current(Slot.avatar(avatar_id, asset)) for asset in ASSETS]
-    for record in line.ledger.requests(avatar_id=avatar_id):
-        if record.clip_key:
-            found.append(line.store.find(Slot.avatar(avatar_id, "clips"), record.clip_key))
+    clips = dict.fromkeys(record.clip_key for record in line.ledger.requests(avatar_id=avatar_id) if record.clip_key)
+    found += [line.store.find(Slot.avatar(avatar_id, "clips"), key) for key in clips]
     for artifact in found:
         if artifact is None:
             continue
-        timing = last.get((artifact.slot.asset, artifact.key))
+        place = (artifact.slot.asset, artifact.key)
+        timing = making.get(place)
         made.append(
             Made(
                 name=artifact.slot.asset,
@@ -142,7 +154,7 @@ def inventory(line: Line, avatar_id: str) -> list[Made]:
                 size_bytes=artifact.size_bytes,
                 seconds=timing.seconds if timing else 0.0,
                 cost=timing.cost if timing else Decimal(0),
-                reused=bool(timing and timing.reused),
+                reused=place in last and last[place].reused,
             )
         )
     return made

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -85,8 +85,12 @@ def _key_times(path: Path) -> list[Fraction]:
 
     with open_media(path) as container:
         stream = video_stream(container, path)
-        packets = [packet for packet in container.demux(stream) if packet.is_keyframe and packet.pts is not None]
-        return [cast("int", packet.pts) * packet.time_base for packet in packets]
+        # Only the times are kept: in all-intra video every packet is a keyframe, with all its data.
+        return [
+            packet.pts * packet.time_base
+            for packet in container.demux(stream)
+            if packet.is_keyframe and packet.pts is not None
+        ]
 
 
 def _seek_to(path: Path, times: list[Fraction]) -> Iterator[NDArray[np.uint8]]:
@@ -105,7 +109,9 @@ def _pick(path: Path, times: list[Fraction]) -> Iterator[NDArray[np.uint8]]:
 
     waiting = deque(times)
     for frame in decode_frames(path, pixel_format="yuv420p", prefetch=2):
-        if waiting and frame.time >= waiting[0]:
+        if not waiting:
+            return
+        if frame.time >= waiting[0]:
             waiting.popleft()
             yield i420_to_rgb(frame.image)
 

@@ -43,6 +43,30 @@ _EYES = ((159, 145, 33, 133), (386, 374, 263, 362))
 """Upper lid, lower lid, outer corner, inner corner."""
 
 
+MOST_MOUTH_OUTSIDE = 0.2
+"""Share of the frames. Landmarks outside the picture are made up, and a mouth that was never seen cannot be drawn."""
+
+_LIPS = (61, 291, 0, 17, 37, 267, 84, 314)
+"""Corners and middle of the outer lips."""
+
+LEAST_SMOOTH_FPS = 20.0
+"""Below this rate the head visibly steps from picture to picture."""
+
+
+def require_one_person(people: FaceCount, path_name: str) -> None:
+    """Refuse a video of several people; this can be known before anything is tracked.
+
+    Raises:
+        FaceNotUsable: there are several.
+    """
+    if people.several:
+        raise FaceNotUsable(
+            f"{path_name}: several people are in the picture ({people.with_several} of {people.samples} frames looked "
+            "at); an avatar is of one.",
+            remedy="Record one person alone, or crop the video.",
+        )
+
+
 def require_usable(track: LandmarkTrack, path_name: str, people: FaceCount | None = None) -> list[str]:
     """Refuse a video that no avatar can be made from, and advise on one that could be better.
 
@@ -60,12 +84,8 @@ def require_usable(track: LandmarkTrack, path_name: str, people: FaceCount | Non
     share = float(track.found.mean()) if len(track) else 0.0
     if not share:
         raise FaceNotUsable(f"{path_name}: no face was found.", remedy="Record one person who faces the camera.")
-    if people is not None and people.several:
-        raise FaceNotUsable(
-            f"{path_name}: several people are in the picture ({people.with_several} of {people.samples} frames looked "
-            "at); an avatar is of one.",
-            remedy="Record one person alone, or crop the video.",
-        )
+    if people is not None:
+        require_one_person(people, path_name)
     if share < LEAST_FOUND_SHARE:
         raise FaceNotUsable(
             f"{path_name}: the face was found in {int(share * 100)}% of the frames; {LEAST_FOUND_SHARE:.0%} are "
@@ -79,6 +99,14 @@ def require_usable(track: LandmarkTrack, path_name: str, people: FaceCount | Non
             f"{path_name}: the face is too small: {median:.0f} px between the eyes; {LEAST_EYE_DISTANCE:.0f} px are "
             "needed.",
             remedy="Come closer to the camera, or record at a higher resolution.",
+        )
+    lips = track.landmarks[track.found][:, _LIPS, :2]
+    outside = float(((lips < 0.0) | (lips > 1.0)).any(axis=(1, 2)).mean())
+    if outside > MOST_MOUTH_OUTSIDE:
+        raise FaceNotUsable(
+            f"{path_name}: the mouth is outside the picture in {outside:.0%} of the frames; at most "
+            f"{MOST_MOUTH_OUTSIDE:.0%} are accepted.",
+            remedy="Keep the whole face in the picture.",
         )
     if len(camera) < LEAST_FRAMES:
         raise FaceNotUsable(
@@ -106,6 +134,9 @@ def _advice_on_picture(track: LandmarkTrack, share: float, eye_distance: float, 
             f"The face is small ({eye_distance:.0f} px between the eyes): come closer, or record at a higher "
             f"resolution, to reach {GOOD_EYE_DISTANCE:.0f} px."
         )
+    fps = (len(track) - 1) / float(np.ptp(track.seconds)) if len(track) > 1 else 0.0
+    if 0 < fps < LEAST_SMOOTH_FPS:
+        advice.append(f"The video has {fps:.0f} pictures a second: record 25 or more, or the head moves in steps.")
     if np.nanmedian(track.blur) < GOOD_BLUR:
         advice.append("The face is blurred: clean the lens, hold the camera still, and let it focus on the face.")
     if people is not None and people.brightness < GOOD_BRIGHTNESS:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from sqlalchemy import Engine, create_engine, delete, event, func, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import Session
 
 from avatar_pipeline.clock import Clock, utc_now
@@ -37,7 +37,7 @@ class Ledger:
         self.engine = _engine(url)
         try:
             migrate(self.engine)
-        except OperationalError as error:
+        except DatabaseError as error:
             self.engine.dispose()
             raise EnvironmentProblem(
                 f"The ledger {self.engine.url.render_as_string(hide_password=True)} cannot be opened: {error.orig}.",
@@ -86,6 +86,28 @@ class Ledger:
         with self._transaction() as session:
             return _avatar(_require(session, AvatarRow, avatar_id, "avatar"))
 
+    def has_avatar(self, avatar_id: str) -> bool:
+        """Return whether there is an avatar of that id."""
+        with self._transaction() as session:
+            return session.get(AvatarRow, avatar_id) is not None
+
+    def set_consent(self, avatar_id: str, consent: ConsentRecord) -> None:
+        """Put a newer record of the same person's consent in place: renewed, narrowed, or revoked.
+
+        Raises:
+            NotFound: there is no such avatar.
+            Conflict: the record is of another person.
+        """
+        with self._transaction() as session:
+            row = _require(session, AvatarRow, avatar_id, "avatar")
+            known = ConsentRecord.model_validate(row.consent)
+            if known.subject != consent.subject:
+                raise Conflict(
+                    f"Avatar {avatar_id} is of {known.subject}; the consent {consent.consent_id} is another person's.",
+                    remedy="Give a consent of the same subject, or choose another id.",
+                )
+            row.consent, row.updated_at = consent.model_dump(mode="json"), self._clock()
+
     def avatars(self) -> list[AvatarRecord]:
         """Return all avatars, oldest first."""
         with self._transaction() as session:
@@ -98,13 +120,14 @@ class Ledger:
             row = _require(session, AvatarRow, avatar_id, "avatar")
             row.state, row.error, row.updated_at = state, error.as_dict() if error else None, self._clock()
 
-    def delete_avatar(self, avatar_id: str) -> None:
-        """Delete an avatar and everything known of it."""
+    def delete_avatar(self, avatar_id: str, *, batches: Sequence[str] = ()) -> None:
+        """Delete an avatar and everything known of it, and of the batches that were its alone."""
         with self._transaction() as session:
             _require(session, AvatarRow, avatar_id, "avatar")
             session.execute(delete(RequestRow).where(RequestRow.avatar_id == avatar_id))
             for table in (ArtifactRow, TimingRow):
                 session.execute(delete(table).where(table.collection == "avatars", table.owner == avatar_id))
+                session.execute(delete(table).where(table.collection == "clip-batches", table.owner.in_(batches)))
             session.execute(delete(AvatarRow).where(AvatarRow.id == avatar_id))
 
     # Requests
@@ -244,11 +267,13 @@ class Ledger:
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+        parsed.get_dialect()
+    except (ArgumentError, ValueError):
+        # Not chained: the cause may quote a part of the password.
         raise InvalidInput(
             "AVATAR_LEDGER_URL is not a database URL.",
-            remedy="Give an SQLAlchemy URL such as sqlite:////data/ledger.db or postgresql+psycopg://host/name.",
-        ) from error
+            remedy="Give an SQLAlchemy URL such as sqlite:////data/ledger.db; escape what is special in a password.",
+        ) from None
     if parsed.get_backend_name() != "sqlite":
         try:
             return create_engine(parsed, pool_pre_ping=True)

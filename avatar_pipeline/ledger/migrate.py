@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
+
+from avatar_pipeline.errors import EnvironmentProblem
 
 HEAD = "0001"
 """The newest revision; a test holds it against the migration files."""
@@ -18,9 +21,9 @@ def migrate(engine: Engine) -> None:
         # SQLite's DDL commits by itself under Python's driver, so a file lock stands in for the transaction.
         from filelock import FileLock
 
-        database = Path(str(engine.url.database))
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{database}.migrate.lock"), engine.begin() as connection:
+        in_memory = engine.url.database in {None, "", ":memory:"}
+        lock = nullcontext() if in_memory else FileLock(f"{engine.url.database}.migrate.lock")
+        with lock, engine.begin() as connection:
             _upgrade(connection)
     else:
         with engine.begin() as connection:
@@ -38,8 +41,15 @@ def _revision(engine: Engine) -> str | None:
 def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise EnvironmentProblem(
+            f"The ledger has another schema than this release knows: {error}.",
+            remedy="Use the release that wrote it, or a newer one.",
+        ) from error

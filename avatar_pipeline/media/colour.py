@@ -58,8 +58,11 @@ def borrowed_reformatter(pixel_format: str) -> Iterator[VideoReformatter]:
         reformatter = _idle[pixel_format].pop()
     except IndexError:
         reformatter = VideoReformatter()
-    yield reformatter
-    _idle[pixel_format].append(reformatter)
+    try:
+        yield reformatter
+    finally:
+        # A stream that is closed early, as every look at one frame is, gives it back too.
+        _idle[pixel_format].append(reformatter)
 
 
 def plane_array(plane: VideoPlane) -> NDArray[np.uint8]:

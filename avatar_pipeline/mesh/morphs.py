@@ -20,6 +20,7 @@ from avatar_pipeline.mesh.deform import extend
 from avatar_pipeline.mesh.prior import load_prior
 from avatar_pipeline.mesh.regions import far_from, shape_mask
 from avatar_pipeline.mesh.types import FACE_VERTICES
+from avatar_pipeline.voice.visemes import VISEMES
 
 # fmt: off
 ARKIT = (
@@ -34,8 +35,6 @@ ARKIT = (
     "noseSneerRight", "tongueOut",
 )
 """The 52 ARKit shapes, in Apple's order."""
-VISEMES = ("sil", "PP", "FF", "TH", "DD", "kk", "CH", "SS", "nn", "RR", "aa", "E", "I", "O", "U")
-"""The 15 Oculus visemes."""
 # fmt: on
 MORPH_NAMES = ARKIT + tuple(f"viseme_{name}" for name in VISEMES)
 """The order of `AvatarMesh.morphs`."""

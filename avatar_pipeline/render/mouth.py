@@ -27,6 +27,7 @@ _LEAST_OPEN = 4.0
 _BORDER = 4.0
 _MOST_TURNED = 20.0
 _FADE = 0.35
+_DARKER, _BRIGHTER = 0.6, 1.7
 _INSET = 0.12
 """How far the photos' edge keeps off the tracked lips, over the gap there (at the corners: over their own distance to
 the next pair of lip vertices, four times): lips in a photo would line those in the picture."""
@@ -140,17 +141,42 @@ def collect_photos(
 ) -> MouthPhotos:
     """Put what `cut_photo` gave, by plate frame, in order of the lip gap (T,) in mm.
 
-    Pictures are brought to the brightness at which `gain` (T,), see `Plate.gain`, is 1.
+    Pictures are brought to the brightness at which `gain` (T,), see `Plate.gain`, is 1. A photo much darker or brighter
+    inside than both its neighbours is left out: teeth would flash when the mouth passes through its gap.
     """
-    frames = sorted(cuts, key=lambda frame: float(gap[frame]))
+    everything = sorted(cuts, key=lambda frame: float(gap[frame]))
+    prepared = {}
+    for frame in everything:
+        picture = cuts[frame][0].copy()
+        luma = (picture[..., 0] - BLACK) / float(gain[frame]) + BLACK
+        picture[..., 0] = np.clip(np.rint(luma), 0, 255).astype(np.uint8)
+        prepared[frame] = picture
+    frames = _even([_inner_luma(prepared[frame], cuts[frame][1]) for frame in everything], everything)
     pictures = np.zeros((len(frames), PHOTO_SIZE[1], PHOTO_SIZE[0], 3), np.uint8)
     for k, frame in enumerate(frames):
-        pictures[k] = cuts[frame][0]
-        luma = (pictures[k, ..., 0] - BLACK) / float(gain[frame]) + BLACK
-        pictures[k, ..., 0] = np.clip(np.rint(luma), 0, 255).astype(np.uint8)
+        pictures[k] = prepared[frame]
     return MouthPhotos(
         frames=np.array(frames, np.int32),
         gaps=np.array([gap[frame] for frame in frames], np.float32),
         loops=np.array([cuts[frame][1] for frame in frames], np.float32).reshape(len(frames), len(MOUTH), 2),
         pictures=pictures,
     )
+
+
+def _inner_luma(picture: NDArray[np.uint8], loop: NDArray[np.float32]) -> float:
+    """Return the mean luma of a photo inside the lips, `loop` (20, 2) in widths and heights."""
+    import cv2
+
+    inside = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillPoly(inside, [np.rint(loop * PHOTO_SIZE).astype(np.int32)], (1.0,))
+    return float(picture[..., 0][inside > 0].mean()) if inside.any() else float(picture[..., 0].mean())
+
+
+def _even(luma: list[float], frames: list[int]) -> list[int]:
+    """Return the frames without those whose photo stands out against both its neighbours."""
+    return [
+        frame
+        for k, frame in enumerate(frames)
+        if not 0 < k < len(frames) - 1
+        or _DARKER * min(luma[k - 1], luma[k + 1]) <= luma[k] <= _BRIGHTER * max(luma[k - 1], luma[k + 1])
+    ]

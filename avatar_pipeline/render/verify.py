@@ -15,6 +15,7 @@ from avatar_pipeline.face.pose import fit_poses, to_camera
 from avatar_pipeline.mesh.types import FACE_VERTICES, AvatarMesh
 from avatar_pipeline.progress import Progress, silent
 from avatar_pipeline.render.curves import LOWER_LIP, UPPER_LIP
+from avatar_pipeline.render.limits import MAX_LAG_FRAMES, MIN_SYNC
 
 if TYPE_CHECKING:
     from avatar_pipeline.face.types import LandmarkDetector
@@ -25,7 +26,6 @@ MOST_LAG = 5
 
 _LEAST_MOTION = 0.6
 _FEWEST_FRAMES = 25
-_ENOUGH_CORRELATION = 0.85
 _MOST_STILL_MOTION = 1.0
 _LEAST_FOUND = 0.95
 _PROGRESS_EVERY = 50
@@ -65,7 +65,7 @@ class SyncReport:
             return False
         if self.correlation is None or self.lag_frames is None or self.lag_correlation is None:
             return self.commanded_motion >= _LEAST_MOTION or self.measured_motion <= _MOST_STILL_MOTION
-        return abs(self.lag_frames) <= 1 and self.lag_correlation >= _ENOUGH_CORRELATION
+        return abs(self.lag_frames) <= MAX_LAG_FRAMES and self.lag_correlation >= MIN_SYNC
 
 
 def verify_clip(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,10 +72,15 @@ def draw_views(mesh: AvatarMesh, views: Sequence[View], *, size: int) -> list[ND
 
     faces = mesh.faces
     large = 2 * size
-    with create_context() as gl:
+    with ExitStack() as stack:
+        gl = create_context()
+        # As a context manager moderngl's context is only made current, and lives on.
+        stack.callback(gl.release)
         gl.enable(moderngl.DEPTH_TEST)
         program = gl.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
-        texture = gl.texture(mesh.texture.shape[1::-1], 3, np.ascontiguousarray(mesh.texture).tobytes(), alignment=1)
+        texture = gl.texture(
+            (mesh.texture.shape[1], mesh.texture.shape[0]), 3, np.ascontiguousarray(mesh.texture).tobytes(), alignment=1
+        )
         texture.build_mipmaps()
         target = gl.framebuffer([gl.renderbuffer((large, large), 4)], gl.depth_renderbuffer((large, large)))
         buffer = gl.buffer(reserve=len(mesh.vertices) * 32)

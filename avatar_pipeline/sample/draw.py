@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar_pipeline.errors import EnvironmentProblem
 from avatar_pipeline.mesh.topology import LIP_PAIRS, MOUTH
+from avatar_pipeline.render.renderer import create_context
 from avatar_pipeline.sample.head import Head, Patch
 from avatar_pipeline.sample.portrait import Portrait, photographed_teeth
 
@@ -44,7 +44,7 @@ class Stage:
     """
 
     def __init__(self, portrait: Portrait, head: Head) -> None:
-        self._gl = _create_context()
+        self._gl = create_context()
         gl = self._gl
         self._head = head
         self._size = portrait.size
@@ -130,19 +130,6 @@ class Stage:
         triangles = np.concatenate([np.stack(t, -1).reshape(-1, 3) for t in ((a, b, c), (c, b, d))])
         uv = np.full((3 * columns, 2), 0.5, np.float32)
         self._draw_patch(self._white, pose, Patch(rows.reshape(-1, 3), uv, triangles), tint.reshape(-1, 3))
-
-
-def _create_context() -> moderngl.Context:
-    import moderngl
-
-    settings: dict[str, Any] = {"backend": "egl"}
-    try:
-        return moderngl.create_context(require=330, standalone=True, **settings)
-    except Exception as error:
-        raise EnvironmentProblem(
-            f"No OpenGL 3.3 context could be opened through EGL ({error}).",
-            remedy="Install Mesa's software renderer: apt-get install libegl1 libgl1-mesa-dri.",
-        ) from error
 
 
 def _back_to_front(camera: NDArray[np.float64], triangles: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from avatar_pipeline.face.pose import HeadPoses, robust_neutral, to_camera
 from avatar_pipeline.mesh.deform import extend
-from avatar_pipeline.mesh.morphs import ARKIT, VISEMES, close_lids, person_scale, viseme_shapes
+from avatar_pipeline.mesh.morphs import ARKIT, close_lids, person_scale, viseme_shapes
 from avatar_pipeline.mesh.prior import load_prior
 from avatar_pipeline.mesh.topology import (
     LEFT_EYE,
@@ -24,6 +24,7 @@ from avatar_pipeline.mesh.topology import (
 )
 from avatar_pipeline.mesh.types import FACE_VERTICES
 from avatar_pipeline.sample.portrait import Portrait
+from avatar_pipeline.voice.visemes import VISEMES
 
 PIVOT = np.array([0.0, -55.0, -72.0])
 """Where the head turns, in mm from the centre of the rigid landmarks: the top of the neck, between the ears."""

@@ -20,7 +20,6 @@ from avatar_pipeline.errors import InvalidInput
 from avatar_pipeline.face.pose import HeadPoses
 from avatar_pipeline.media.audio import write_wav
 from avatar_pipeline.media.encode import encode_segment, join_segments, rgb_to_i420
-from avatar_pipeline.mesh.morphs import VISEMES
 from avatar_pipeline.progress import Progress, silent
 from avatar_pipeline.sample.draw import Stage
 from avatar_pipeline.sample.head import Head, build_head, lip_gap
@@ -28,7 +27,7 @@ from avatar_pipeline.sample.motion import Motion, make_motion
 from avatar_pipeline.sample.portrait import Portrait, load_portrait
 from avatar_pipeline.sample.sound import Take, record
 from avatar_pipeline.store.atomic import atomic_file
-from avatar_pipeline.voice.visemes import viseme_curves
+from avatar_pipeline.voice.visemes import VISEMES, viseme_curves
 
 SIZES = (128, 1080)
 SECONDS = (2.0, 12.0)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from avatar_pipeline.render.limits import MAX_LAG_FRAMES, MIN_SYNC
+
 MIN_FACE_SHARE = 0.8
-MIN_SYNC = 0.85
-MAX_LAG_FRAMES = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def mouth_follows(facts: Mapping[str, Any]) -> Verdict:
     return Verdict(
         "mouth_follows",
         facts["sync_passed"] and r >= MIN_SYNC and abs(lag) <= MAX_LAG_FRAMES,
-        f"Lip gap commanded against seen: r = {r:.3f} (at least {MIN_SYNC}), lag {lag} frames (at most 1).",
+        f"Lip gap commanded and seen: r = {r:.3f} (at least {MIN_SYNC}), lag {lag} frames (at most {MAX_LAG_FRAMES}).",
         {"sync_r": r, "sync_lag_frames": lag},
     )
 

@@ -27,6 +27,7 @@ def make_speech(line: Line, avatar_id: str, text: str) -> StageResult:
         InvalidText: the text cannot be spoken.
     """
     from avatar_pipeline.media.audio import write_wav
+    from avatar_pipeline.voice.rest import with_rest
     from avatar_pipeline.voice.timings import write_timings
     from avatar_pipeline.voice.visemes import to_visemes
 
@@ -37,7 +38,7 @@ def make_speech(line: Line, avatar_id: str, text: str) -> StageResult:
         avatar.consent.require("voice", line.clock())
 
     def make(draft: Draft, _: Checkpoints) -> None:
-        speech = provider.synthesize(voice, text)
+        speech = with_rest(provider.synthesize(voice, text))
         visemes = to_visemes(speech.phonemes, speech.audio.seconds)
         write_wav(draft.folder / "speech.wav", speech.audio)
         write_timings(draft.folder / "timings.json", speech, visemes)
@@ -95,6 +96,8 @@ def make_clip(line: Line, avatar_id: str, text: str, *, asset: str = "clips") ->
 
 def _render(line: Line, avatar_id: str, speech: StageResult, draft: Draft, checkpoints: Checkpoints) -> None:
     from avatar_pipeline.media.audio import read_wav
+    from avatar_pipeline.media.probe import probe
+    from avatar_pipeline.media.types import MediaLimits
     from avatar_pipeline.render.clip import render_clip
     from avatar_pipeline.render.curves import lip_gap, morph_weights
     from avatar_pipeline.render.verify import verify_clip
@@ -120,12 +123,13 @@ def _render(line: Line, avatar_id: str, speech: StageResult, draft: Draft, check
     )
     (draft.folder / "timings.json").write_bytes(timings.read_bytes())
     sync = verify_clip(clip, mesh, lip_gap(mesh, weights))
-    seconds = report.frames / float(FPS)
+    finished = probe(clip, MediaLimits(min_seconds=0.0, min_side=16))
+    seconds = finished.seconds
     (draft.folder / "preview.jpg").write_bytes(jpeg(contact_sheet(frames_at(clip, spread(seconds, 12)), columns=6)))
     draft.facts |= {
         "frames": report.frames,
         "seconds": round(seconds, 3),
-        "audio_seconds": round(audio.seconds, 4),
+        "audio_seconds": round(finished.audio.seconds if finished.audio else 0.0, 4),
         "renderer": report.renderer,
         "sync_r": None if sync.lag_correlation is None else round(sync.lag_correlation, 4),
         "sync_lag_frames": sync.lag_frames,

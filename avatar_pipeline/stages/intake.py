@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from avatar_pipeline.consent import ConsentRecord
-from avatar_pipeline.errors import InvalidInput
+from avatar_pipeline.errors import InvalidInput, InvalidMedia, NotFound
 from avatar_pipeline.ids import require_slug
 from avatar_pipeline.ledger.records import AvatarRecord
 from avatar_pipeline.stages.line import Line
@@ -44,6 +44,9 @@ def register_avatar(
     from avatar_pipeline.media.probe import probe
 
     require_slug(avatar_id, "avatar id")
+    if line.ledger.has_avatar(avatar_id):
+        # First of all, even if nothing else can be used: a revocation must take effect.
+        line.ledger.set_consent(avatar_id, consent)
     video = video.absolute()
     if not _VOICE.fullmatch(voice):
         raise InvalidInput(
@@ -72,34 +75,43 @@ def register_avatar(
     return avatar
 
 
-def remove_avatar(line: Line, avatar_id: str) -> list[str]:
+def remove_avatar(line: Line, avatar_id: str) -> None:
     """Delete an avatar: its voice at the provider, its artifacts, its rows, and the batches that were its alone.
 
-    A batch that holds other avatars' requests too keeps its manifest. Returns the ids of the batches that are gone.
+    A batch that holds other avatars' requests too keeps its manifest.
 
     Raises:
         NotFound: there is no such avatar.
     """
     from avatar_pipeline.stages.voice import delete_voice
 
-    line.ledger.avatar(avatar_id)
     delete_voice(line, avatar_id)
+    alone = batches_of(line, avatar_id)
+    line.store.delete_owner("avatars", avatar_id)
+    for batch_id in alone:
+        line.store.delete_owner("clip-batches", batch_id)
+    # The row goes last: an interrupted removal can be called again.
+    line.ledger.delete_avatar(avatar_id, batches=alone)
+
+
+def batches_of(line: Line, avatar_id: str) -> list[str]:
+    """Return the ids of the clip batches that hold requests of this avatar and of no other."""
     batches = sorted({record.batch_id for record in line.ledger.requests(avatar_id=avatar_id) if record.batch_id})
-    alone = [
+    return [
         batch_id
         for batch_id in batches
         if all(record.request.avatar_id == avatar_id for record in line.ledger.requests(batch_id=batch_id))
     ]
-    line.store.delete_owner("avatars", avatar_id)
-    for batch_id in alone:
-        line.store.delete_owner("clip-batches", batch_id)
-    line.ledger.delete_avatar(avatar_id)
-    return alone
 
 
 def upload_of(line: Line, avatar: AvatarRecord) -> tuple[Artifact, Path]:
     """Return an avatar's kept upload: the artifact and a local path of the video."""
-    artifact = line.store.require_current(Slot.avatar(avatar.id, "upload"))
+    artifact = line.store.current(Slot.avatar(avatar.id, "upload"))
+    if artifact is None:
+        raise NotFound(
+            f"The upload of {avatar.id} ({avatar.source_name}) is not in the store.",
+            remedy="Call avatar create again with the same video.",
+        )
     (name,) = artifact.files
     return artifact, line.store.local(artifact, name)
 
@@ -115,6 +127,8 @@ def _keep(line: Line, recipe: Recipe, video: Path) -> None:
     if line.store.find(recipe.slot, recipe.key) is None:
         with line.store.create(recipe) as draft:
             shutil.copyfile(video, draft.folder / "video")
+            if file_sha256(draft.folder / "video") != recipe.inputs["sha256"]:
+                raise InvalidMedia(f"{video.name} changed while it was read.", remedy="Wait until it is whole.")
     artifact = line.store.find(recipe.slot, recipe.key)
     if artifact is not None:
         line.store.point(artifact)

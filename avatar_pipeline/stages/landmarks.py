@@ -41,7 +41,7 @@ def make_landmarks(line: Line, avatar_id: str) -> StageResult:
     import numpy as np
 
     from avatar_pipeline.face.people import count_faces
-    from avatar_pipeline.face.quality import require_usable
+    from avatar_pipeline.face.quality import require_one_person, require_usable
     from avatar_pipeline.face.track_file import write_track
     from avatar_pipeline.face.tracking import track_video
     from avatar_pipeline.media.probe import probe
@@ -54,6 +54,7 @@ def make_landmarks(line: Line, avatar_id: str) -> StageResult:
     def make(draft: Draft, checkpoints: Checkpoints) -> None:
         info = probe(video, line.settings.limits)
         people = count_faces(video, info)
+        require_one_person(people, avatar.source_name)
         track = track_video(video, info, detector, checkpoints, progress=line.progress, workers=line.settings.workers)
         advice = require_usable(track, avatar.source_name, people)
         write_track(draft.folder / "landmarks.parquet", track)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from avatar_pipeline.clock import Clock, utc_now
-from avatar_pipeline.errors import StoreCorrupt
+from avatar_pipeline.errors import NotFound, StoreCorrupt
 from avatar_pipeline.ledger.ledger import Ledger
 from avatar_pipeline.ledger.records import Timing
 from avatar_pipeline.progress import Progress, silent
@@ -73,12 +73,16 @@ def produce(
             f"{recipe.slot.asset} of {recipe.slot.owner} vanished while it was published.",
             remedy="See whether something else deletes from the store, then run again.",
         )
+    collection, owner, asset = recipe.slot.parts
+    if collection == "avatars" and not line.ledger.has_avatar(owner):
+        # Removed while this was made: nothing of the person may stay.
+        line.store.delete_owner(collection, owner)
+        raise NotFound(f"Avatar {owner} was removed while its {asset} was made.", remedy="Nothing of it was kept.")
     if point:
         line.store.point(artifact)
     seconds = line.stopwatch() - start
     price = line.settings.worker_price_per_hour
     result = StageResult(artifact, reused, seconds, cost_of(seconds, price))
-    collection, owner, asset = recipe.slot.parts
     line.ledger.record(
         artifact,
         Timing(

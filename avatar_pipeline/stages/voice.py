@@ -147,5 +147,9 @@ def delete_voice(line: Line, avatar_id: str) -> None:
     """Delete the avatar's voice at its provider, if it has one."""
     if line.store.current(Slot.avatar(avatar_id, "voice_model")) is None:
         return
-    _, voice = read_voice(line, avatar_id)
+    try:
+        _, voice = read_voice(line, avatar_id)
+    except StoreCorrupt:
+        # A damaged model names no voice that could be deleted; the rest of the avatar must still be removable.
+        return
     configured_provider(line).delete_voice(voice)

@@ -19,7 +19,7 @@ from typing import Any
 
 from upath import UPath
 
-from avatar_pipeline.errors import NotFound, StoreCorrupt
+from avatar_pipeline.errors import InvalidId, NotFound, StoreCorrupt
 from avatar_pipeline.ids import require_slug
 from avatar_pipeline.store.atomic import atomic_file, atomic_folder
 from avatar_pipeline.store.checkpoints import Checkpoints, FolderCheckpoints
@@ -29,6 +29,7 @@ MANIFEST = "artifact.json"
 POINTER = "current.json"
 _CHECKPOINTS = "checkpoints"
 _TEMPORARY = ".tmp"
+_DELETED = ".deleted"
 _ABANDONED_AFTER = 24 * 3600.0
 
 
@@ -119,20 +120,25 @@ class ArtifactStore:
         self.is_local = isinstance(self.root, Path)
 
     def find(self, slot: Slot, key: str) -> Artifact | None:
-        """Return the finished artifact, or None."""
+        """Return the finished artifact, or None if there is none, or it is damaged: then it is to be made again."""
+        folder = self._folder(slot, key)
         try:
-            text = (self._folder(slot, key) / MANIFEST).read_text()
-        except FileNotFoundError:
+            artifact = _parse(slot, key, (folder / MANIFEST).read_text(), str(folder))
+        except (FileNotFoundError, StoreCorrupt):
             return None
-        return _parse(slot, key, text, str(self._folder(slot, key)))
+        if self.is_local and any(
+            not _has_size(Path(str(folder / name)), size) for name, (size, _) in artifact.files.items()
+        ):
+            return None
+        return artifact
 
     def current(self, slot: Slot) -> Artifact | None:
-        """Return the artifact that the slot's pointer names, or None."""
+        """Return the artifact that the slot's pointer names, or None if there is none, or it is damaged."""
         try:
             pointer = json.loads((self.root.joinpath(*slot.parts) / POINTER).read_text())
-        except FileNotFoundError:
+            return self.find(slot, str(pointer["key"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError, InvalidId):
             return None
-        return self.find(slot, str(pointer["key"]))
 
     def require_current(self, slot: Slot) -> Artifact:
         """Return the slot's current artifact.
@@ -154,10 +160,13 @@ class ArtifactStore:
         key = recipe.key
         target = self._folder(recipe.slot, key)
         final = Path(str(target)) if self.is_local else self.scratch / "published" / key
-        with atomic_folder(final, scratch=self._drafts) as folder:
+        with atomic_folder(final, scratch=self._drafts_of(recipe.slot.collection, recipe.slot.owner)) as folder:
             draft = Draft(key, folder)
             yield draft
             (folder / MANIFEST).write_text(_manifest(recipe, draft))
+            if self.is_local and final.is_dir() and self.find(recipe.slot, key) is None:
+                # Damaged: ours takes its place.
+                _remove_tree(target)
         if not self.is_local:
             self._upload(final, target)
             shutil.rmtree(final)
@@ -182,7 +191,10 @@ class ArtifactStore:
             raise StoreCorrupt(f"{artifact.uri} has no {name}.", remedy="Materialize the asset again.")
         remote = self._folder(artifact.slot, artifact.key) / name
         if self.is_local:
-            return Path(str(remote))
+            path = Path(str(remote))
+            if not path.is_file():
+                raise StoreCorrupt(f"{path} is missing.", remedy="Materialize the asset again.")
+            return path
         size, sha256 = artifact.files[name]
         copy = self.scratch.joinpath("copies", *artifact.slot.parts, artifact.key, name)
         if copy.is_file() and copy.stat().st_size == size:
@@ -209,7 +221,7 @@ class ArtifactStore:
     def sweep(self, now: datetime) -> int:
         """Delete the drafts of killed processes: what nobody has touched for a day. Return how many there were."""
         limit = now.timestamp() - _ABANDONED_AFTER
-        abandoned = [path for path in self._drafts.glob("*.tmp") if path.stat().st_mtime < limit]
+        abandoned = [path for path in self._drafts.glob("*/*/*.tmp") if path.stat().st_mtime < limit]
         for path in abandoned:
             shutil.rmtree(path, ignore_errors=True)
         return len(abandoned)
@@ -219,6 +231,10 @@ class ArtifactStore:
         slot = Slot(collection, owner, "any")
         for base in (self.root, self.root / _CHECKPOINTS):
             _remove_tree(base / slot.collection / slot.owner)
+            if self.is_local:
+                for rubbish in Path(str(base / slot.collection)).glob(f".{slot.owner}.*{_DELETED}"):
+                    shutil.rmtree(rubbish, ignore_errors=True)
+        shutil.rmtree(self._drafts_of(slot.collection, slot.owner), ignore_errors=True)
         for name in ("copies", _CHECKPOINTS):
             shutil.rmtree(self.scratch / name / slot.collection / slot.owner, ignore_errors=True)
 
@@ -237,6 +253,9 @@ class ArtifactStore:
     def _drafts(self) -> Path:
         """Where artifacts in the making are: on the store's own file system, so that a rename puts them in place."""
         return (Path(str(self.root)) if self.is_local else self.scratch) / _TEMPORARY
+
+    def _drafts_of(self, collection: str, owner: str) -> Path:
+        return self._drafts / collection / owner
 
     def _folder(self, slot: Slot, key: str) -> UPath:
         require_slug(key, "key")
@@ -262,27 +281,34 @@ class RemoteCheckpoints:
     def __init__(self, folder: UPath, scratch: Path) -> None:
         self._folder = folder
         self._scratch = scratch
+        self._local = FolderCheckpoints(scratch)
 
     def get(self, name: str) -> Path | None:
         """Return a local copy of the finished chunk `name`, or None."""
         remote = self._folder / name
         copy = self._scratch / name
+        if (local := self._local.get(name)) is not None:
+            return local
         if not remote.exists():
             return None
-        if not copy.is_file():
-            self._scratch.mkdir(parents=True, exist_ok=True)
-            with atomic_file(copy) as path:
-                remote.fs.get_file(remote.path, str(path))
+        with self._local.put(name) as path:
+            remote.fs.get_file(remote.path, str(path))
         return copy
 
     @contextmanager
     def put(self, name: str) -> Iterator[Path]:
         """Give a temporary path for chunk `name`; it is uploaded when the block ends well."""
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        with atomic_file(self._scratch / name) as path:
+        with self._local.put(name) as path:
             yield path
             remote = self._folder / name
             remote.fs.put_file(str(path), remote.path)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
 
 
 def _remove_tree(folder: UPath) -> None:
@@ -290,7 +316,7 @@ def _remove_tree(folder: UPath) -> None:
         return
     if isinstance(folder, Path):
         # Renamed first: a reader never sees a half-deleted artifact, and a crash leaves only rubbish with a dot.
-        rubbish = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.deleted")
+        rubbish = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{_DELETED}")
         folder.rename(rubbish)
         shutil.rmtree(rubbish)
     else:

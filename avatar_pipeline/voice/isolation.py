@@ -70,7 +70,7 @@ def _read(samples: NDArray[np.float32], grid: _Grid, first: int, count: int) -> 
 
 
 def _exponential_integral(x: Tensor) -> Tensor:
-    """Return E1(x) for x > 0 (Abramowitz & Stegun 5.1.53 and 5.1.56; error below 2e-7 and 5e-5 relative)."""
+    """Return E1(x) for x > 0 (Abramowitz & Stegun 5.1.53 and 5.1.56)."""
     import torch
 
     x = x.clamp(1e-8, 80.0)

@@ -66,14 +66,31 @@ def test_the_doctor_names_a_model_that_is_not_the_one_expected(
     assert "SHA-256" in line
 
 
-def test_the_doctor_never_prints_a_password(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://user:hunter2@127.0.0.1:1/none", "postgresql://user:hun@ter2:word@host/db", "foo://user:hunter2@h/d"],
+)
+def test_no_command_prints_the_ledgers_password(
+    url: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AVATAR_LEDGER_URL", "postgresql://user:hunter2@127.0.0.1:1/none")
-    code, out, err = call(capsys, "doctor")
+    monkeypatch.setenv("AVATAR_LEDGER_URL", url)
+    for command in ("doctor", "list"):
+        code, out, err = call(capsys, command)
+        assert code in {2, 3}
+        assert "hun" not in out + err
+        assert "word" not in (out + err).replace("password", "")
+        assert "AVATAR_LEDGER_URL" in out + err
+
+
+def test_a_home_that_cannot_be_used_is_one_line(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("AVATAR_HOME", str(tmp_path / "file"))
+    code, _, err = call(capsys, "list")
     assert code == 3
-    assert "hunter2" not in out + err
-    assert "AVATAR_LEDGER_URL" in out
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
 
 
 def test_a_bad_setting_is_one_line(

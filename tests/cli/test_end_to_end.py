@@ -86,7 +86,70 @@ def test_removing_an_avatar_leaves_nothing_of_it(own_home: Path) -> None:
         assert not instance.has_dynamic_partition("avatars", "ada")
         assert instance.get_dynamic_partitions("clip_batches") == []
         assert instance.get_runs() == []
-        assert instance.fetch_materializations(dg.AssetKey("mesh"), limit=1).records == []
+        for name in ASSETS:
+            assert instance.fetch_materializations(dg.AssetKey(name), limit=1).records == []
+            assert instance.get_latest_materialization_event(dg.AssetKey(name)) is None, "no picture is left"
+
+
+def call(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "avatar_pipeline.cli", *map(str, arguments)]
+    return subprocess.run(command, env=avatar_environment(home), capture_output=True, text=True, check=False)
+
+
+def test_a_revocation_takes_effect_at_once(own_home: Path, sample_upload: Path, tmp_path: Path) -> None:
+    record = json.loads((sample_upload / "consent.json").read_text())
+    revoked = tmp_path / "revoked.json"
+    revoked.write_text(json.dumps(record | {"revoked_at": record["given_at"]}))
+    assert call(own_home, "create", "ada", sample_upload / "sample.mp4", "--consent", revoked).returncode == 2
+    said = call(own_home, "say", "ada", "Still talking.")
+    assert said.returncode == 2
+    assert "was revoked" in said.stderr
+    assert not (own_home / "store/avatars/ada/clips").exists()
+
+
+def test_a_consent_of_somebody_else_is_a_conflict(own_home: Path, sample_upload: Path, tmp_path: Path) -> None:
+    record = json.loads((sample_upload / "consent.json").read_text())
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(record | {"consent_id": "another-consent", "subject": "Somebody else"}))
+    done = call(own_home, "create", "ada", sample_upload / "sample.mp4", "--consent", other)
+    assert done.returncode == 2
+    assert "another person's" in done.stderr
+
+
+def test_damage_is_mended_by_calling_again(own_home: Path, sample_upload: Path) -> None:
+    """Files go missing and are torn in practice; the same inputs give the same bytes, so they are simply made again."""
+    before = artifacts(own_home)
+    avatar = own_home / "store/avatars/ada"
+    next(avatar.glob("upload/*/video")).unlink()
+    next(avatar.glob("mesh/*/mesh.npz")).write_bytes(b"")
+    next(avatar.glob("plate/*/artifact.json")).write_text("{")
+    (avatar / "voice_model" / "current.json").write_text("")
+    run_avatar(own_home, "create", "ada", sample_upload / "sample.mp4", "--consent", sample_upload / "consent.json")
+    assert artifacts(own_home) == before
+
+
+def test_an_avatar_with_a_damaged_voice_can_be_removed(own_home: Path) -> None:
+    next((own_home / "store/avatars/ada/voice_model").glob("*/voice.json")).write_bytes(b"")
+    assert run_avatar(own_home, "rm", "ada", "--yes") == {"removed": "ada"}
+
+
+def test_an_avatar_removed_while_it_speaks_leaves_no_clip(own_home: Path) -> None:
+    command = [sys.executable, "-m", "avatar_pipeline.cli", "say", "ada", "One, two, three, four, five, six."]
+    speaking = subprocess.Popen(command, env=avatar_environment(own_home), stderr=subprocess.PIPE)
+    assert wait_for_new_work(speaking, own_home, set()) is not None
+    assert call(own_home, "rm", "ada", "--yes").returncode == 0
+    speaking.communicate()
+    assert speaking.returncode != 0
+    assert [path for path in (own_home / "store" / "avatars").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("out", ["folder", "clip.txt"])
+def test_a_place_for_the_clip_that_cannot_be_is_told_before_the_work(out: str, own_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    done = call(own_home, "say", "ada", "Hello.", "--out", tmp_path / out)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --out")
+    assert not (own_home / "store/avatars/ada/clips").exists()
 
 
 def test_the_ui_has_a_picture_and_a_verdict_for_every_asset(own_home: Path) -> None:
@@ -157,7 +220,7 @@ def wait_for_new_work(process: subprocess.Popen, home: Path, killed: set[str]) -
     """
     store = home / "store"
     while process.poll() is None:
-        for draft in (store / ".tmp").glob("*.tmp"):
+        for draft in (store / ".tmp").glob("*/*/*.tmp"):
             key = draft.name.split(".")[0]
             if key in killed:
                 continue

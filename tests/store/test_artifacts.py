@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from avatar_pipeline.errors import InvalidId, NotFound, StoreCorrupt
 from avatar_pipeline.store.artifacts import ArtifactStore, Recipe, Slot
+from avatar_pipeline.store.checkpoints import FolderCheckpoints
 from avatar_pipeline.store.keys import content_key
 
 SLOT = Slot.avatar("ada", "landmarks")
@@ -127,12 +128,60 @@ def test_a_damaged_file_is_told(tmp_path: Path) -> None:
         store.verify(artifact)
 
 
-def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
+def tear_manifest(folder: Path) -> None:
+    (folder / "artifact.json").write_text(json.dumps({"version": 1}))
+
+
+def lose_file(folder: Path) -> None:
+    (folder / "data.bin").unlink()
+
+
+def cut_file(folder: Path) -> None:
+    (folder / "data.bin").write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [tear_manifest, lose_file, cut_file])
+def test_a_damaged_artifact_counts_as_absent_and_is_made_again(damage, tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "store", tmp_path / "scratch")
     artifact = make(store)
-    (Path(artifact.uri) / "artifact.json").write_text(json.dumps({"version": 1}))
-    with pytest.raises(StoreCorrupt, match=r"artifact\.json"):
-        store.find(SLOT, artifact.key)
+    store.point(artifact)
+    damage(Path(artifact.uri))
+    assert store.find(SLOT, artifact.key) is None
+    assert store.current(SLOT) is None
+    assert make(store) == artifact
+    store.verify(artifact)
+
+
+def test_a_torn_pointer_counts_as_none(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "store", tmp_path / "scratch")
+    store.point(make(store))
+    for torn in ("", "{", "[]", '{"key": "../../etc"}'):
+        (tmp_path / "store" / "avatars" / "ada" / "landmarks" / "current.json").write_text(torn)
+        assert store.current(SLOT) is None
+
+
+@pytest.mark.parametrize("torn", [b"", b"half"])
+def test_a_checkpoint_that_a_power_cut_tore_is_made_again(torn: bytes, tmp_path: Path) -> None:
+    checkpoints = FolderCheckpoints(tmp_path)
+    with checkpoints.put("chunk-0.npz") as path:
+        path.write_bytes(b"whole")
+    (tmp_path / "chunk-0.npz").write_bytes(torn)
+    assert checkpoints.get("chunk-0.npz") is None
+    with checkpoints.put("chunk-0.npz") as path:
+        path.write_bytes(b"whole")
+    assert checkpoints.get("chunk-0.npz") is not None
+
+
+def test_deleting_an_owner_takes_what_killed_processes_left(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "store", tmp_path / "scratch")
+    make(store)
+    draft = tmp_path / "store" / ".tmp" / "avatars" / "ada" / "key.ffff.tmp"
+    half_deleted = tmp_path / "store" / "avatars" / ".ada.ffff.deleted"
+    for folder in (draft, half_deleted):
+        folder.mkdir(parents=True)
+        (folder / "voice.wav").write_bytes(b"somebody's voice")
+    store.delete_owner("avatars", "ada")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("owner", ["../../etc", "/etc", "a/b", "", "a", "A", "x" * 64, "a\n", "..", ".", "-a"])
@@ -152,6 +201,7 @@ def test_a_writer_killed_midway_leaves_nothing_to_be_found(tmp_path: Path) -> No
         import sys, time
         from pathlib import Path
         from avatar_pipeline.store.artifacts import ArtifactStore, Recipe, Slot
+from avatar_pipeline.store.checkpoints import FolderCheckpoints
         store = ArtifactStore(Path(sys.argv[1]) / "store", Path(sys.argv[1]) / "scratch")
         with store.create(Recipe(Slot.avatar("ada", "landmarks"), "1", {"source": "abc"}, {})) as draft:
             (draft.folder / "data.bin").write_bytes(b"half")
@@ -172,8 +222,8 @@ def test_a_writer_killed_midway_leaves_nothing_to_be_found(tmp_path: Path) -> No
 def test_the_draft_of_a_killed_process_is_swept_a_day_later(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "store", tmp_path / "scratch")
     make(store)
-    draft = tmp_path / "store" / ".tmp" / "0123456789abcdef.ffff.tmp"
-    draft.mkdir()
+    draft = tmp_path / "store" / ".tmp" / "avatars" / "bob" / "0123456789abcdef.ffff.tmp"
+    draft.mkdir(parents=True)
     (draft / "data.bin").write_bytes(b"half")
     now = datetime.fromtimestamp(draft.stat().st_mtime, UTC)
     assert store.sweep(now + timedelta(hours=23)) == 0
