@@ -106,6 +106,12 @@ def lips(good: LandmarkTrack, gap: float) -> LandmarkTrack:
     return replace(good, landmarks=landmarks)
 
 
+def chin_outside(good: LandmarkTrack) -> LandmarkTrack:
+    lowered = good.landmarks.copy()
+    lowered[..., 1] += 1.02 - lowered[:, 152:153, 1]
+    return replace(good, landmarks=lowered)
+
+
 def eyes_closed(good: LandmarkTrack) -> LandmarkTrack:
     landmarks = good.landmarks.copy()
     landmarks[:, [159, 386]] = landmarks[:, [145, 374]]
@@ -120,7 +126,7 @@ def eyes_closed(good: LandmarkTrack) -> LandmarkTrack:
         (lambda good: lips(good, 0.001), ["The mouth hardly moves"]),
         (eyes_closed, ["The eyes are mostly closed"]),
         (lambda good: losing(good, slice(0, 10)), ["The face is lost in 8% of the frames"]),
-        (lambda good: replace(good, landmarks=good.landmarks + np.float32(0.4)), ["The face is cut off"]),
+        (chin_outside, ["The face is cut off"]),
     ],
     ids=["blurred", "mouth open", "mouth shut", "eyes shut", "lost", "cut off"],
 )
@@ -143,3 +149,16 @@ def test_real_videos_are_tracked_in_every_frame_and_usable(evaluation_data: Path
     require_usable(track, path.name)
     write_track(tmp_path / "track.parquet", track)
     assert read_track(tmp_path / "track.parquet").landmarks.tobytes() == track.landmarks.tobytes()
+
+
+def test_a_mouth_outside_the_picture_is_refused_and_a_chin_is_not(good: LandmarkTrack) -> None:
+    """Landmarks outside the picture are made up: such footage went through the whole line, and failed at its end."""
+    cut = chin_outside(good)
+    assert require_usable(cut, "me.mp4", ONE), "a cut chin is only advised on"
+    with pytest.raises(FaceNotUsable, match=r"the mouth is outside the picture in 100% of the frames"):
+        require_usable(replace(cut, landmarks=cut.landmarks + np.float32(0.2)), "me.mp4", ONE)
+
+
+def test_few_pictures_a_second_are_advised_on(good: LandmarkTrack) -> None:
+    slow = changed(good, pts=np.arange(125, dtype=np.int64) * 2 * (good.pts[1] - good.pts[0]), width=640, height=640)
+    assert any("pictures a second" in sentence for sentence in require_usable(slow, "me.mp4", ONE))

@@ -102,8 +102,8 @@ def test_only_the_lower_face_differs_from_the_footage(rendered, plate):
 def test_a_resumed_clip_equals_an_undisturbed_one(rendered, footage, plate, weights, audio, tmp_path):
     folder, _ = rendered
     segments = tmp_path / "segments"
-    segments.mkdir()
-    (segments / "segment-00000.mp4").write_bytes((folder / "segments" / "segment-00000.mp4").read_bytes())
+    with FolderCheckpoints(segments).put("segment-00000.mp4") as path:
+        path.write_bytes((folder / "segments" / "segment-00000.mp4").read_bytes())
     report = render_clip(
         mesh=footage.mesh,
         plate=plate,
@@ -159,7 +159,8 @@ def test_an_interrupted_clip_keeps_its_finished_segments_and_leaves_no_part(foot
             checkpoints=checkpoints,
             progress=kill_in_second_segment,
         )
-    assert [p.name for p in (tmp_path / "segments").iterdir()] == ["segment-00000.mp4"]
+    assert [p.name for p in (tmp_path / "segments").glob("*.mp4")] == ["segment-00000.mp4"]
+    assert checkpoints.get("segment-00000.mp4") is not None
     assert not (tmp_path / "clip.mp4").exists()
 
 

@@ -80,3 +80,23 @@ def test_the_triangles_span_the_lips():
     triangles = photo_triangles()
     assert set(triangles.ravel().tolist()) == set(range(len(MOUTH)))
     assert len(triangles) == len(MOUTH) - 2
+
+
+def test_a_photo_that_would_flash_between_its_neighbours_is_left_out() -> None:
+    """Real footage has frames whose open mouth shows no teeth: they turned grey for a frame whenever lips passed by."""
+    lips = np.stack(
+        [np.cos(np.arange(20) * np.pi / 10) * 30 + 50, np.sin(np.arange(20) * np.pi / 10) * 15 + 50], axis=1
+    )
+
+    def photo(level: int) -> tuple[np.ndarray, np.ndarray]:
+        planes = tuple(np.full(size, level, np.uint8) for size in ((100, 100), (50, 50), (50, 50)))
+        return cut_photo(planes, lips)
+
+    gaps = np.array([3.0, 5.0, 8.0, 12.0])
+    for levels, kept in (
+        ([170, 49, 140, 150], [0, 2, 3]),
+        ([60, 170, 70, 80], [0, 2, 3]),
+        ([150, 120, 90, 60], [0, 1, 2, 3]),
+    ):
+        cuts = {frame: photo(level) for frame, level in enumerate(levels)}
+        assert collect_photos(cuts, gaps, np.ones(4)).frames.tolist() == kept
