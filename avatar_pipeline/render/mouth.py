@@ -20,7 +20,7 @@ from avatar_pipeline.render.colour import BLACK
 PHOTO_SIZE = (192, 96)
 """Width and height of a photo in pixels."""
 GAPS = (6.0, 9.0, 13.0, 18.0)
-"""Inner-lip gaps in mm that photos are looked for at. Narrower mouths show teeth through lips that half cover them: they
+"""Inner-lip gaps in mm that photos are looked for at. Narrower mouths show teeth that lips half cover: they
 come out jagged, and a wider photo, squeezed, looks better."""
 
 _TOLERANCE = 0.25
