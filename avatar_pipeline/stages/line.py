@@ -64,8 +64,13 @@ def produce(
     reused = artifact is not None
     if artifact is None:
         checkpoints = line.store.checkpoints(recipe.slot, recipe.key)
-        with line.store.create(recipe) as draft:
-            make(draft, checkpoints)
+        try:
+            with line.store.create(recipe) as draft:
+                make(draft, checkpoints)
+        except Exception:
+            # Whatever broke, it broke because the files were taken away, if that is what happened.
+            _require_owner(line, recipe)
+            raise
         line.store.drop_checkpoints(recipe.slot, recipe.key)
         artifact = line.store.find(recipe.slot, recipe.key)
     if artifact is None:
@@ -73,16 +78,13 @@ def produce(
             f"{recipe.slot.asset} of {recipe.slot.owner} vanished while it was published.",
             remedy="See whether something else deletes from the store, then run again.",
         )
-    collection, owner, asset = recipe.slot.parts
-    if collection == "avatars" and not line.ledger.has_avatar(owner):
-        # Removed while this was made: nothing of the person may stay.
-        line.store.delete_owner(collection, owner)
-        raise NotFound(f"Avatar {owner} was removed while its {asset} was made.", remedy="Nothing of it was kept.")
+    _require_owner(line, recipe)
     if point:
         line.store.point(artifact)
     seconds = line.stopwatch() - start
     price = line.settings.worker_price_per_hour
     result = StageResult(artifact, reused, seconds, cost_of(seconds, price))
+    collection, owner, asset = recipe.slot.parts
     line.ledger.record(
         artifact,
         Timing(
@@ -99,3 +101,11 @@ def produce(
         ),
     )
     return result
+
+
+def _require_owner(line: Line, recipe: Recipe) -> None:
+    """Raise NotFound, and keep nothing of the person, if the avatar was removed while its artifact was made."""
+    collection, owner, asset = recipe.slot.parts
+    if collection == "avatars" and not line.ledger.has_avatar(owner):
+        line.store.delete_owner(collection, owner)
+        raise NotFound(f"Avatar {owner} was removed while its {asset} was made.", remedy="Nothing of it was kept.")
