@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -61,8 +62,6 @@ class ConsentRecord(BaseModel):
         """Hash of the canonical record; part of every key that depends on the consent."""
         data = self.model_dump(mode="json")
         data["scope"] = sorted(data["scope"])
-        import json
-
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -36,14 +35,6 @@ class RunFailed(AvatarError):
         self.exit_code = exit_code  # type: ignore[misc]
 
 
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
-    """A finished run."""
-
-    run_id: str
-    steps: tuple[str, ...]
-
-
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """Open the Dagster instance: DAGSTER_HOME's where that is set, else the local one under the settings' home."""
@@ -60,8 +51,8 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def run_job(settings: Settings, job: str, partition_key: str, *, assets: Sequence[str] | None = None) -> RunOutcome:
-    """Run a job for one partition in this process, and wait for it. `assets` limits it to some of its assets.
+def run_job(settings: Settings, job: str, partition_key: str) -> None:
+    """Run a job for one partition in this process, and wait for it.
 
     Raises:
         RunFailed: the run failed; the message is what the user needs to know.
@@ -76,7 +67,6 @@ def run_job(settings: Settings, job: str, partition_key: str, *, assets: Sequenc
             .execute_in_process(
                 instance=instance,
                 partition_key=partition_key,
-                asset_selection=None if assets is None else [dg.AssetKey(name) for name in assets],
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 tags={PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
                 raise_on_error=False,
@@ -84,7 +74,6 @@ def run_job(settings: Settings, job: str, partition_key: str, *, assets: Sequenc
         )
         if not result.success:
             raise _what_went_wrong(result, settings)
-        return RunOutcome(result.run_id, tuple(event.step_key or "" for event in result.get_step_success_events()))
 
 
 def forget_partitions(settings: Settings, job: str, partition_keys: Sequence[str]) -> None:

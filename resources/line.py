@@ -5,11 +5,9 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from avatar_pipeline.ledger.ledger import Ledger
 from avatar_pipeline.progress import Progress, listener
 from avatar_pipeline.settings import read_settings
-from avatar_pipeline.stages.line import Line
-from avatar_pipeline.store.artifacts import ArtifactStore
+from avatar_pipeline.stages.line import Line, open_line
 
 
 class LineResource(dg.ConfigurableResource):
@@ -24,18 +22,9 @@ class LineResource(dg.ConfigurableResource):
     @contextmanager
     def open(self, context: dg.AssetExecutionContext) -> Iterator[Line]:
         """Give the line for one step; its progress goes to the step's log and to whoever listens in this process."""
-        settings = read_settings()
-        ledger = Ledger(settings.ledger.get_secret_value())
-        try:
-            yield Line(
-                store=ArtifactStore(self.store or settings.store_uri, settings.scratch),
-                ledger=ledger,
-                settings=settings,
-                progress=step_progress(context.log, listener()),
-                run_id=context.run_id,
-            )
-        finally:
-            ledger.close()
+        progress = step_progress(context.log, listener())
+        with open_line(read_settings(), store=self.store, progress=progress, run_id=context.run_id) as line:
+            yield line
 
 
 def step_progress(log: dg.DagsterLogManager, also: Progress) -> Progress:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -249,11 +248,9 @@ class Ledger:
                 )
             session.add(TimingRow(**{name: getattr(timing, name) for name in Timing.__dataclass_fields__}))
 
-    def timings(self, collection: str, owner: str, *, since: datetime | None = None) -> list[Timing]:
+    def timings(self, collection: str, owner: str) -> list[Timing]:
         """Return the attempts of one avatar or batch, oldest first."""
         query = select(TimingRow).where(TimingRow.collection == collection, TimingRow.owner == owner)
-        if since is not None:
-            query = query.where(TimingRow.started_at >= since)
         with self._transaction() as session:
             rows = session.scalars(query.order_by(TimingRow.id))
             return [Timing(**{name: getattr(row, name) for name in Timing.__dataclass_fields__}) for row in rows]

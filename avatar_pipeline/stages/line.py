@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -29,6 +30,27 @@ class Line:
     run_id: str | None = None
     clock: Clock = utc_now
     stopwatch: Callable[[], float] = field(default=time.monotonic)
+
+
+@contextmanager
+def open_line(
+    settings: Settings, *, store: str | None = None, progress: Progress = silent, run_id: str | None = None
+) -> Iterator[Line]:
+    """Open the store and the ledger that the settings name, for as long as the block runs.
+
+    `store` puts another artifact store in the place of the settings'.
+    """
+    ledger = Ledger(settings.ledger.get_secret_value())
+    try:
+        yield Line(
+            store=ArtifactStore(store or settings.store_uri, settings.scratch),
+            ledger=ledger,
+            settings=settings,
+            progress=progress,
+            run_id=run_id,
+        )
+    finally:
+        ledger.close()
 
 
 @dataclass(frozen=True, slots=True)
