@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from avatar_pipeline.errors import InvalidMedia
 from avatar_pipeline.media import colour
+from avatar_pipeline.media.background import in_background
 from avatar_pipeline.media.container import open_media
 from avatar_pipeline.media.orientation import UPRIGHT, Orientation, orientation_of
 from avatar_pipeline.media.streams import configure_decoder, square_pixels, video_stream
@@ -55,37 +54,8 @@ def decode_frames(
     """
     if pixel_format not in {"rgb24", "yuv420p"}:
         raise ValueError(f"pixel_format {pixel_format!r} is neither 'rgb24' nor 'yuv420p'")
-    if prefetch == 0:
-        yield from _frames(path, start, stop, pixel_format, exact_colour, threads)
-        return
-    ahead: queue.Queue[Frame | BaseException | None] = queue.Queue(prefetch)
-    closing = threading.Event()
-
-    def produce() -> None:
-        try:
-            for frame in _frames(path, start, stop, pixel_format, exact_colour, threads):
-                if closing.is_set():
-                    return
-                ahead.put(frame)
-            end: BaseException | None = None
-        except BaseException as error:  # raised again in the consumer, whatever it is
-            end = error
-        if not closing.is_set():
-            ahead.put(end)
-
-    thread = threading.Thread(target=produce, name=f"decode {path.name}", daemon=True)
-    thread.start()
-    try:
-        while (item := ahead.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        # After `closing` is set the thread puts at most one more item, and the emptied queue has room for it.
-        closing.set()
-        while not ahead.empty():
-            ahead.get_nowait()
-        thread.join()
+    frames = _frames(path, start, stop, pixel_format, exact_colour, threads)
+    yield from frames if prefetch == 0 else in_background(frames, depth=prefetch, name=f"decode {path.name}")
 
 
 def _frames(
@@ -95,7 +65,7 @@ def _frames(
     pixel_format: str,
     exact_colour: bool,
     threads: int | None,
-) -> Iterator[Frame]:
+) -> Generator[Frame]:
     with open_media(path) as container, colour.borrowed_reformatter(pixel_format) as reformatter:
         stream = video_stream(container, path)
         configure_decoder(stream, threads)

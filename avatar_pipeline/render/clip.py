@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatar_pipeline.errors import InvalidInput, StoreCorrupt
+from avatar_pipeline.media.background import in_background
 from avatar_pipeline.media.types import Audio
 from avatar_pipeline.mesh.types import AvatarMesh
 from avatar_pipeline.progress import Progress, silent
-from avatar_pipeline.render.background import in_background
 from avatar_pipeline.render.colour import scale_i420
 from avatar_pipeline.render.loop import plate_indices
 from avatar_pipeline.render.plate import FPS, Plate, mesh_digest
@@ -143,7 +143,7 @@ def _render_segments(
     from avatar_pipeline.media.encode import encode_segment
 
     used: list[str] = []
-    pictures = in_background(_draw(job, missing, used), depth=_QUEUED_FRAMES)
+    pictures = in_background(_draw(job, missing, used), depth=_QUEUED_FRAMES, name="draw")
     with closing(pictures):
         for number in missing:
             progress("clip", number, len(names))

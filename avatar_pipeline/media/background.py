@@ -14,8 +14,8 @@ _END = object()
 _POLL_SECONDS = 0.2
 
 
-def in_background(items: Generator[T, None, None], *, depth: int) -> Generator[T, None, None]:
-    """Yield what `items` yields, at most `depth` items behind it, with `items` running in its own thread.
+def in_background(items: Generator[T, None, None], *, depth: int, name: str) -> Generator[T, None, None]:
+    """Yield what `items` yields, at most `depth` items behind it, with `items` running in its own thread, `name`.
 
     All of `items`, its clean-up included, runs in that one thread, as an OpenGL context wants it. An error in `items`
     is raised here, at its place in the order; closing this generator early stops the thread and waits for it.
@@ -43,7 +43,7 @@ def in_background(items: Generator[T, None, None], *, depth: int) -> Generator[T
             failure.append(error)
         offer(_END)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     try:
         while (item := queue.get()) is not _END:
