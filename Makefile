@@ -6,7 +6,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: demo test lint types imports pytest dev install system-libraries lock clean
+.PHONY: demo test lint types imports pytest chaos dev install system-libraries lock clean
 
 demo: .venv/.engine system-libraries
 	$(BIN)/avatar demo
@@ -26,6 +26,10 @@ imports: .venv/.dev
 pytest: .venv/.dev system-libraries
 	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --durations=10
 
+# 300 requests, 40 kills, on SQLite and then on PostgreSQL: about a quarter of an hour each on two cores.
+chaos: .venv/.dev system-libraries
+	$(BIN)/python -m tests.chaos --requests 300 --kills 40 --database both
+
 dev: .venv/.engine system-libraries
 	mkdir -p .dagster
 	$(BIN)/dagster dev
@@ -41,13 +45,13 @@ system-libraries:
 	touch $@
 
 .venv/.dev: .venv/.engine
-	$(INSTALL) -e ".[engine,local-voice,ui,aws,k8s,dev]"
+	$(INSTALL) -e ".[engine,local-voice,ui,aws,k8s,postgres,dev]"
 	touch $@
 
 # Resolve everything anew, in a fresh environment, and pin what came out. torch is pinned without its build's local label.
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet $(PIP_ARGS) "torch==2.13.0" -e ".[engine,local-voice,ui,aws,k8s,dev,bench]"
+	.venv-lock/bin/python -m pip install --quiet $(PIP_ARGS) "torch==2.13.0" -e ".[engine,local-voice,ui,aws,k8s,postgres,dev,bench]"
 	{ sed -n '/^#/p' constraints.txt; .venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
 	mv constraints.new constraints.txt
 	rm -rf .venv-lock

@@ -1,19 +1,25 @@
 """The assets of one avatar, from upload to greeting. Partition key: the avatar's id."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import dagster as dg
 
+from assets.automation import NIGHTLY
 from assets.binding import Outcome, blocking, materialize
 from assets.compute import CPU_TAGS, GPU_POOL, GPU_TAGS
 from assets.partitions import avatars
 from avatar_pipeline.errors import ConsentMissing, FaceNotUsable, InvalidMedia, SpeechNotUsable
-from avatar_pipeline.stages import checks, clips, greeting, head, landmarks, source, voice
+from avatar_pipeline.stages import avatar_requests, checks, clips, greeting, head, landmarks, source, voice
+from avatar_pipeline.stages.line import Line, StageResult
 from resources.line import LineResource
 
 OWNERS = ["team:avatars"]
 
-avatar_asset = partial(dg.asset, partitions_def=avatars, group_name="avatar", owners=OWNERS)
+avatar_asset = partial(
+    dg.asset, partitions_def=avatars, group_name="avatar", owners=OWNERS, automation_condition=NIGHTLY
+)
 
 
 @avatar_asset(
@@ -25,9 +31,10 @@ avatar_asset = partial(dg.asset, partitions_def=avatars, group_name="avatar", ow
 def source_video(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
     """The upload as it was taken in: probed, and looked at."""
     with line.open(context) as bench:
-        yield from materialize(
+        yield from _made(
+            context,
             bench,
-            lambda: source.make_source_video(bench, context.partition_key),
+            source.make_source_video,
             judge=lambda facts: [checks.source_valid(facts)],
             on_error={InvalidMedia: "source_valid"},
         )
@@ -44,9 +51,10 @@ def source_video(context: dg.AssetExecutionContext, line: LineResource) -> Outco
 def face_landmarks(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
     """478 face landmarks in every frame, with head pose, quality and (with a `.task` model) blendshapes."""
     with line.open(context) as bench:
-        yield from materialize(
+        yield from _made(
+            context,
             bench,
-            lambda: landmarks.make_landmarks(bench, context.partition_key),
+            landmarks.make_landmarks,
             judge=lambda facts: [checks.face_coverage(facts)],
             on_error={FaceNotUsable: "face_coverage"},
         )
@@ -66,9 +74,10 @@ def isolated_voice(context: dg.AssetExecutionContext, line: LineResource) -> Out
     """The speaker's voice without the room: noise tracked and taken out, in step with the video to the sample."""
     with line.open(context) as bench:
         consent = voice.voice_consent(bench, context.partition_key)
-        yield from materialize(
+        yield from _made(
+            context,
             bench,
-            lambda: voice.make_isolated_voice(bench, context.partition_key),
+            voice.make_isolated_voice,
             judge=lambda facts: [checks.speech_present(facts), consent],
             on_error={SpeechNotUsable: "speech_present"},
         )
@@ -84,9 +93,10 @@ def isolated_voice(context: dg.AssetExecutionContext, line: LineResource) -> Out
 def mesh(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
     """The person's textured head with ARKit and viseme morph targets, as GLB."""
     with line.open(context) as bench:
-        yield from materialize(
+        yield from _made(
+            context,
             bench,
-            lambda: head.make_mesh(bench, context.partition_key),
+            head.make_mesh,
             judge=lambda facts: [checks.mesh_sane(facts)],
         )
 
@@ -100,7 +110,7 @@ def mesh(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
 def plate(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
     """The steadiest stretch of the person's footage, ready to be re-driven by any speech."""
     with line.open(context) as bench:
-        yield from materialize(bench, lambda: head.make_plate(bench, context.partition_key))
+        yield from _made(context, bench, head.make_plate)
 
 
 @avatar_asset(
@@ -112,7 +122,7 @@ def plate(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
 def voice_model(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
     """The voice that the avatar speaks with, made under the consent that covers it."""
     with line.open(context) as bench:
-        yield from materialize(bench, lambda: voice.make_voice_model(bench, context.partition_key))
+        yield from _made(context, bench, voice.make_voice_model)
 
 
 @avatar_asset(
@@ -130,12 +140,22 @@ def voice_model(context: dg.AssetExecutionContext, line: LineResource) -> Outcom
 def greeting_clip(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
     """The avatar's first words: when this is good, the avatar is ready."""
     with line.open(context) as bench:
-        yield from materialize(
+        yield from _made(
+            context,
             bench,
-            lambda: greeting.make_greeting(bench, context.partition_key),
+            greeting.make_greeting,
             judge=lambda facts: [greeting.CONSENTED, *checks.clip_verdicts(facts)],
             on_error={ConsentMissing: "consent_in_force"},
         )
+
+
+def _made(
+    context: dg.AssetExecutionContext, line: Line, stage: Callable[[Line, str], StageResult], **told: Any
+) -> Outcome:
+    """Run a stage for the avatar; when it cannot be made, those who asked for it get to know."""
+    avatar_id = context.partition_key
+    work = partial(stage, line, avatar_id)
+    yield from materialize(line, work, give_up=partial(avatar_requests.give_up, line, avatar_id), **told)
 
 
 avatar_assets = [source_video, face_landmarks, isolated_voice, mesh, plate, voice_model, greeting_clip]

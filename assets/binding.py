@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from avatar_pipeline.errors import AvatarError, package_missing
+from avatar_pipeline.errors import AvatarError, QualityTooLow, package_missing
 from avatar_pipeline.stages.checks import Verdict
 from avatar_pipeline.stages.line import Line, StageResult
 
@@ -24,21 +24,26 @@ def materialize(
     *,
     judge: Callable[[Mapping[str, Any]], list[Verdict]] = lambda _: [],
     on_error: Mapping[type[AvatarError], str] | None = None,
+    give_up: Callable[[AvatarError], None] = lambda _: None,
 ) -> Outcome:
     """Run a stage and yield its materialization with checks.
 
     `on_error` names the check that an error is the verdict of: it is yielded as failed before the step fails.
+    `give_up` is told what the work failed of, or which checks.
     """
     try:
         result = work()
     except ImportError as error:
         raise failure(package_missing(error)) from error
     except AvatarError as error:
+        give_up(error)
         for kind, check in (on_error or {}).items():
             if isinstance(error, kind):
                 yield dg.AssetCheckResult(check_name=check, passed=False, description=str(error))
         raise failure(error) from error
     verdicts = judge(result.facts)
+    if bad := [verdict.description for verdict in verdicts if not verdict.passed]:
+        give_up(QualityTooLow(" ".join(bad), remedy="See the asset's checks and pictures."))
     yield dg.MaterializeResult(
         metadata=metadata(line, result), check_results=[check_result(verdict) for verdict in verdicts]
     )

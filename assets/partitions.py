@@ -1,6 +1,7 @@
-"""Partitions: one key an avatar, one key a batch of clips. https://docs.dagster.io/guides/build/partitions-and-backfills
+"""Partitions: one key an avatar, one a batch of clips, one a day.
 
-Both are dynamic: a key is added when an avatar or a batch is wanted. Ask with `has_dynamic_partition`, never list all.
+The first two are dynamic: a key is added when an avatar or a batch is wanted. Ask with `has_dynamic_partition`, never
+list all. https://docs.dagster.io/guides/build/partitions-and-backfills
 """
 
 import dagster as dg
@@ -10,3 +11,6 @@ avatars = dg.DynamicPartitionsDefinition(name="avatars")
 
 clip_batches = dg.DynamicPartitionsDefinition(name="clip_batches")
 """Key: a sortable batch id."""
+
+days = dg.DailyPartitionsDefinition(start_date="2026-11-01", timezone="UTC")
+"""Key: a day, in UTC."""

@@ -9,8 +9,16 @@ import dagster as dg
 
 from assets.avatars import avatar_assets
 from assets.clips import clip_assets
+from assets.housekeeping import housekeeping_jobs
 from assets.jobs import jobs
+from assets.report import report_assets
 from resources.line import LineResource
+from sensors.automation import nightly_rebuild
+from sensors.batches import clip_batch_sensor
+from sensors.callbacks import callback_sensor
+from sensors.intake import avatar_intake_sensor
+from sensors.recovery import recovery_sensor
+from sensors.schedules import schedules
 
 
 def default_resources() -> dict[str, Any]:
@@ -21,8 +29,10 @@ def default_resources() -> dict[str, Any]:
 def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Wire the project; a test puts other doors in by name."""
     return dg.Definitions(
-        assets=[*avatar_assets, *clip_assets],
-        jobs=jobs,
+        assets=[*avatar_assets, *clip_assets, *report_assets],
+        jobs=[*jobs, *housekeeping_jobs],
+        schedules=schedules,
+        sensors=[avatar_intake_sensor, clip_batch_sensor, recovery_sensor, callback_sensor, nightly_rebuild],
         resources=default_resources() | dict(resource_overrides or {}),
         # A step's process costs seconds to start and these steps share a machine; pods are for GPU steps, later.
         executor=dg.in_process_executor,

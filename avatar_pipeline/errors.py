@@ -89,6 +89,24 @@ class QualityTooLow(AvatarError):
     code = "quality_too_low"
 
 
+class WorkerLost(AvatarError):
+    """Whoever worked on it died, again and again: what was asked for kills its workers."""
+
+    code = "worker_lost"
+
+
+class DeadlinePassed(AvatarError):
+    """A request was not begun before its deadline."""
+
+    code = "deadline_passed"
+
+
+class AvatarFailed(AvatarError):
+    """The avatar that a clip was asked of could not be made."""
+
+    code = "avatar_failed"
+
+
 class EnvironmentProblem(AvatarError):
     """The machine lacks something: a system library, an optional package, a model file, a working OpenGL."""
 

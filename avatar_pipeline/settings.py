@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -42,8 +43,53 @@ class Settings(BaseSettings):
 
     workers: int = Field(default=2, ge=1, le=64)
     """Chunks of landmarks tracked at once, in threads."""
-    batch_size: int = Field(default=50, ge=1, le=1000)
-    """Most clip requests in one batch."""
+    batch_size: int = Field(default=10, ge=1, le=1000)
+    """Most clip requests in one batch. A tenant's first clip may have to wait for one batch of another's."""
+    max_batch_age_seconds: float = Field(default=10.0, ge=0)
+    """How long a clip may wait for company before it makes a batch of its own."""
+    max_open_batches: int = Field(default=2, ge=1, le=1000)
+    """Most batches at work or waiting for a worker at once."""
+    max_open_avatars: int = Field(default=4, ge=1, le=1000)
+    """Most avatars being built, or waiting for a worker, at once."""
+    backlog_per_worker: int = Field(default=10, ge=1)
+    """Requests that one worker is to have before it; what lies above calls for another one."""
+    max_attempts: int = Field(default=8, ge=1)
+    """How often a request is begun, and a batch or an avatar run, before it is given up."""
+    retry_seconds: float = Field(default=15.0, ge=0)
+    """Pause before a batch's or an avatar's third run; it doubles with each, up to a quarter of an hour."""
+    lost_after_seconds: float = Field(default=60.0, gt=0)
+    """A run whose worker gave no sign of life for so long is lost, where Dagster's launcher cannot tell."""
+    unknown_avatar_seconds: float = Field(default=600.0, ge=0)
+    """How long a clip request may come before its avatar."""
+    tenant_weights: dict[str, float] = {}
+    """Share of a tenant beside the others', 1 where it is not named; as JSON."""
+
+    queue: Literal["sql", "sqs"] = "sql"
+    """Where requests arrive: a table of the ledger's database, or Amazon SQS (region and keys as boto3 finds them)."""
+    avatar_queue: str = Field(default="avatar-requests", pattern=r"^[A-Za-z0-9_-]{1,75}$")
+    clip_queue: str = Field(default="clip-requests", pattern=r"^[A-Za-z0-9_-]{1,75}$")
+    """Names of the queues; the dead-letter queue of each is called the same with `-dead` behind it."""
+    sqs_endpoint: str | None = None
+    """Another endpoint than Amazon's."""
+    max_receives: int = Field(default=5, ge=1, le=1000)
+    """A message that was received so often, and never finished, goes to the dead-letter queue."""
+    visibility_seconds: float = Field(default=60.0, ge=1, le=43200)
+    """How long a received message is hidden from other receivers."""
+
+    uploads: str | None = None
+    """Where videos and consents that requests name may lie: a folder or an `s3://bucket/prefix` URI."""
+
+    callbacks: bool = False
+    """Whether webhooks are sent at all."""
+    callback_secret: SecretStr | None = None
+    """Signs webhooks; `whsec_` and base64, as Standard Webhooks has it."""
+    callback_private_addresses: bool = False
+    """Whether webhooks may go to private, loopback and link-local addresses."""
+
+    keep_batches_days: int = Field(default=14, ge=1)
+    """After so many days the partition of a finished batch is taken away; its clips stay."""
+    keep_uploads_days: int | None = Field(default=None, ge=0)
+    """Days after an avatar is ready until its upload is deleted; unset, never. It cannot be rebuilt after that."""
 
     max_upload_bytes: int = Field(default=2 * 1024**3, gt=0)
     max_upload_seconds: float = Field(default=600.0, gt=0)
@@ -63,6 +109,11 @@ class Settings(BaseSettings):
     def ledger(self) -> SecretStr:
         """SQLAlchemy URL of the ledger."""
         return self.ledger_url or SecretStr(f"sqlite:///{self.home.absolute() / 'ledger.db'}")
+
+    @property
+    def uploads_uri(self) -> str:
+        """Where the uploads that requests name may lie."""
+        return self.uploads or str(self.home.absolute() / "uploads")
 
     @property
     def scratch(self) -> Path:

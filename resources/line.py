@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import dagster as dg
 
 from avatar_pipeline.progress import Progress, listener
 from avatar_pipeline.settings import read_settings
+from avatar_pipeline.stages.heartbeat import beating
 from avatar_pipeline.stages.line import Line, open_line
 
 
@@ -20,10 +22,28 @@ class LineResource(dg.ConfigurableResource):
     store: str | None = None
 
     @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:
+        """Give signs of life for as long as a run's process has this resource.
+
+        That is longer than its steps: a run that waits for a place in a pool lives too.
+        """
+        if context.run is None:
+            yield self
+            return
+        with self.look() as line, beating(line.beats, context.run.run_id):
+            yield self
+
+    @contextmanager
     def open(self, context: dg.AssetExecutionContext) -> Iterator[Line]:
         """Give the line for one step; its progress goes to the step's log and to whoever listens in this process."""
         progress = step_progress(context.log, listener())
         with open_line(read_settings(), store=self.store, progress=progress, run_id=context.run_id) as line:
+            yield line
+
+    @contextmanager
+    def look(self) -> Iterator[Line]:
+        """Give the line to a sensor, a schedule or an op that makes no artifacts."""
+        with open_line(read_settings(), store=self.store) as line:
             yield line
 
 

@@ -19,9 +19,12 @@ from rich.table import Table
 
 from avatar_pipeline.cli import console, work
 from avatar_pipeline.cli.bench import open_line
+from avatar_pipeline.cli.options import AsJson, AvatarId
+from avatar_pipeline.cli.queue import queue
+from avatar_pipeline.cli.requests import requests
 from avatar_pipeline.consent import read_consent
 from avatar_pipeline.errors import AvatarError, EnvironmentProblem, package_missing
-from avatar_pipeline.stages.intake import DEFAULT_GREETING, DEFAULT_VOICE
+from avatar_pipeline.voice.types import DEFAULT_GREETING, DEFAULT_VOICE
 
 app = typer.Typer(
     name="avatar",
@@ -31,8 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-AvatarId = Annotated[str, typer.Argument(metavar="ID", help="The avatar's id: a-z, 0-9 and '-'.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
+app.add_typer(queue, name="queue")
+app.command()(requests)
 
 
 @app.command()
@@ -156,15 +159,15 @@ def demo(
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Check this machine: versions, GPU, OpenGL, models, store, ledger, voice provider."""
+    """Check this machine: versions, GPU, OpenGL, models, store, ledger, queues, callbacks, voice provider."""
     from avatar_pipeline.cli.doctor import examine
 
     findings = examine()
     if as_json:
         console.say_json([finding.as_dict() for finding in findings])
     for finding in [] if as_json else findings:
-        mark, colour = ("ok     ", "green") if finding.ok else ("problem", "red")
-        console.out.print(mark, style=colour, end="")
+        mark, colour = finding.mark
+        console.out.print(f"{mark:<7}", style=colour, end="")
         console.out.print(f" {finding.name}: {finding.told}", soft_wrap=True)
         if finding.remedy:
             console.out.print(f"        {finding.remedy}", soft_wrap=True)

@@ -6,11 +6,12 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from avatar_pipeline.errors import AvatarError, Interrupted
 from avatar_pipeline.progress import listening
@@ -18,6 +19,7 @@ from avatar_pipeline.progress import listening
 # No markup: a file's name may hold brackets.
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False)
+_wide = Console(highlight=False, markup=False, width=2000)
 
 
 @contextmanager
@@ -28,7 +30,7 @@ def showing_progress(*, quiet: bool) -> Iterator[None]:
         Interrupted: the user pressed Ctrl-C.
     """
     if quiet:
-        with _interruptible():
+        with interruptible():
             yield
         return
     columns = (SpinnerColumn(), TextColumn("{task.description:<18}"), BarColumn(24), TimeElapsedColumn())
@@ -43,7 +45,7 @@ def showing_progress(*, quiet: bool) -> Iterator[None]:
         bars.update(tasks[stage], completed=done, total=total)
 
     try:
-        with listening(report), _interruptible():
+        with listening(report), interruptible():
             yield
         for task in bars.tasks:
             bars.update(task.id, total=task.total or task.completed or 1, completed=task.total or task.completed or 1)
@@ -53,7 +55,7 @@ def showing_progress(*, quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Turn Ctrl-C into an error that says how to go on."""
     try:
         yield
@@ -61,12 +63,44 @@ def _interruptible() -> Iterator[None]:
         raise Interrupted from None
 
 
+def print_table(table: Table) -> None:
+    """Print a table: as wide as the terminal, or, where nobody looks, one row a line however long."""
+    (out if out.is_terminal else _wide).print(table)
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """Return `text`, or its first `limit` characters, fit for a terminal whoever wrote it.
+
+    What is not printable (control characters, which may command the terminal, and those that turn the direction of
+    writing) becomes a dot.
+    """
+    shown = text if limit is None or len(text) <= limit else f"{text[: limit - 1]}…"
+    return "".join(character if character.isprintable() else "·" for character in shown)
+
+
+def span(length: timedelta | None) -> str:
+    """Return a span of time for people; empty where there is none."""
+    if length is None:
+        return ""
+    seconds = max(0.0, length.total_seconds())
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    first = next(index for index, (number, _) in enumerate(parts) if number)
+    return " ".join(f"{number} {unit}" for number, unit in parts[first : first + 2] if number)
+
+
 def say_json(document: Any) -> None:
     """Print one JSON document on standard output."""
     sys.stdout.write(json.dumps(document, indent=1, default=_plain) + "\n")
 
 
-def _plain(value: object) -> str:
+def _plain(value: object) -> str | float:
+    if isinstance(value, timedelta):
+        return round(value.total_seconds(), 3)
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

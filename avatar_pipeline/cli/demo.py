@@ -9,13 +9,12 @@ from pathlib import Path
 from avatar_pipeline.cli import work
 from avatar_pipeline.cli.report import write_report
 from avatar_pipeline.consent import read_consent
-from avatar_pipeline.ledger.records import ClipRequest
-from avatar_pipeline.stages.intake import DEFAULT_GREETING, DEFAULT_VOICE
+from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.stages.line import Line
 from avatar_pipeline.store.artifacts import Slot
+from avatar_pipeline.voice.types import DEFAULT_GREETING, DEFAULT_VOICE
 
 AVATAR_ID = "demo"
-BATCH_ID = "demo-batch"
 SCRIPTS = (
     "Welcome back. Your meeting begins in five minutes, and the room has been prepared.",
     "People often ask whether I am real. My voice and my lips are made, my smile was borrowed.",
@@ -47,11 +46,12 @@ def run_demo(line: Line, out: Path) -> Demo:
 
         make_sample_upload(upload, progress=line.progress)
     work.create(line, AVATAR_ID, video, read_consent(consent), voice=DEFAULT_VOICE, greeting=DEFAULT_GREETING)
+    take = _take(line)
     requests = [
-        ClipRequest(request_id=f"demo-clip-{number}", avatar_id=AVATAR_ID, text=text)
+        ClipRequest(request_id=f"demo-{take}-clip-{number}", avatar_id=AVATAR_ID, text=text)
         for number, text in enumerate(SCRIPTS, 1)
     ]
-    clips = work.run_batch(line, BATCH_ID, requests)
+    clips = work.run_batch(line, f"demo-{take}", requests)
     exported = {}
     for asset, name, target in (
         ("landmarks", "landmarks.parquet", "landmarks.parquet"),
@@ -71,3 +71,11 @@ def run_demo(line: Line, out: Path) -> Demo:
     # What this call took: nothing, for what was there.
     made = [replace(item, seconds=0.0, cost=Decimal(0)) if item.reused else item for item in made]
     return Demo(made, report, line.stopwatch() - start)
+
+
+def _take(line: Line) -> int:
+    """Return the number of the take: the same again, but a new one after one that failed, for a failure is final."""
+    take = 1
+    while line.requests.list(batch_id=f"demo-{take}", states=("failed",)):
+        take += 1
+    return take

@@ -6,10 +6,15 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from avatar_pipeline.errors import AvatarError, EnvironmentProblem, package_missing
 from avatar_pipeline.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from avatar_pipeline.queues.open import Queues
 
 _PACKAGES = ("dagster", "torch", "mediapipe", "av", "moderngl", "numpy", "pandas")
 _ENGINE = 'Install the worker\'s packages: pip install "avatar-pipeline[engine,local-voice]".'
@@ -17,16 +22,31 @@ _ENGINE = 'Install the worker\'s packages: pip install "avatar-pipeline[engine,l
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at."""
+    """One thing looked at. One that is well may still have a remedy: it is worth a look."""
 
     name: str
     ok: bool
     told: str
     remedy: str = ""
 
+    @property
+    def mark(self) -> tuple[str, str]:
+        """The word that it is listed under, and that word's colour."""
+        if not self.ok:
+            return "problem", "red"
+        return ("note", "yellow") if self.remedy else ("ok", "green")
+
     def as_dict(self) -> dict[str, str | bool]:
         """Return the finding for `--json`."""
         return {"name": self.name, "ok": self.ok, "told": self.told, "remedy": self.remedy}
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What is no fault, and is to be looked at all the same."""
+
+    told: str
+    remedy: str
 
 
 def examine() -> list[Finding]:
@@ -36,21 +56,25 @@ def examine() -> list[Finding]:
     except AvatarError as error:
         return [Finding("settings", False, error.message, error.remedy)]
     findings = [Finding("python", True, platform.python_version()), *_packages()]
-    looks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+    looks: tuple[tuple[str, Callable[[Settings], str | Noted]], ...] = (
         ("gpu", _gpu),
         ("opengl", _opengl),
         ("face model", _face_model),
         ("shipped data", _shipped_data),
         ("store", _store),
         ("ledger", _ledger),
+        ("queues", look_at_queues),
+        ("dead letters", look_at_dead_letters),
+        ("callbacks", look_at_callbacks),
         ("voice provider", _voice),
     )
     return findings + [_look(name, look, settings) for name, look in looks]
 
 
-def _look(name: str, look: Callable[[Settings], str], settings: Settings) -> Finding:
+def _look(name: str, look: Callable[[Settings], str | Noted], settings: Settings) -> Finding:
     try:
-        return Finding(name, True, look(settings))
+        found = look(settings)
+        return Finding(name, True, *((found.told, found.remedy) if isinstance(found, Noted) else (found,)))
     except AvatarError as error:
         return Finding(name, False, error.message, error.remedy)
     except ImportError as error:
@@ -134,6 +158,56 @@ def _ledger(settings: Settings) -> str:
     place = ledger.engine.url.render_as_string(hide_password=True)
     ledger.close()
     return f"{place}, {count} avatars"
+
+
+@contextmanager
+def _open_queues(settings: Settings) -> Iterator[Queues]:
+    from avatar_pipeline.ledger.ledger import Ledger
+    from avatar_pipeline.queues.open import open_queues
+
+    ledger = Ledger(settings.ledger.get_secret_value())
+    try:
+        yield open_queues(settings, ledger.engine)
+    finally:
+        ledger.close()
+
+
+def look_at_queues(settings: Settings) -> str:
+    """Say how many messages the queues hold, and so whether they can be reached at all."""
+    with _open_queues(settings) as queues:
+        depths = [(queue.name, queue.depth().total) for queue in (queues.avatars, queues.clips)]
+    return f"{settings.queue}: " + ", ".join(f"{count:,} messages in {name}" for name, count in depths)
+
+
+def look_at_dead_letters(settings: Settings) -> str | Noted:
+    """Say how many dead letters there are; any is worth a look, and none is this machine's fault."""
+    with _open_queues(settings) as queues:
+        dead = [(queue.name, queue.dead) for queue in (queues.avatars, queues.clips)]
+        missing = [name for name, letters in dead if letters is None]
+        counts = [(letters.name, letters.depth().total) for _, letters in dead if letters is not None]
+    if missing:
+        raise EnvironmentProblem(
+            f"{', '.join(missing)} has no dead-letter queue.", remedy="Run avatar queue create, or attach one to it."
+        )
+    told = ", ".join(f"{count:,} in {name}" for name, count in counts if count)
+    if told:
+        return Noted(told, "See why with avatar queue dlq; put them back with avatar queue redrive.")
+    return "none"
+
+
+def look_at_callbacks(settings: Settings) -> str | Noted:
+    """Say whether callbacks are sent, signed, and kept out of private networks."""
+    if not settings.callbacks:
+        return "off (AVATAR_CALLBACKS)"
+    from avatar_pipeline.callbacks.signing import Signer
+
+    Signer(settings)
+    if settings.callback_private_addresses:
+        return Noted(
+            "on, to private addresses too",
+            "Unset AVATAR_CALLBACK_PRIVATE_ADDRESSES unless you trust all who send requests.",
+        )
+    return "on, signed, to public addresses only"
 
 
 def _voice(_: Settings) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.errors import AvatarError, Conflict, InvalidInput, NotFound, QualityTooLow, exit_code_of
-from avatar_pipeline.ledger.records import AvatarRecord, ClipRequest
+from avatar_pipeline.ledger.messages import ClipRequest
+from avatar_pipeline.ledger.records import AvatarRecord
 from avatar_pipeline.stages.intake import batches_of, register_avatar, remove_avatar
 from avatar_pipeline.stages.line import Line
 from avatar_pipeline.store.artifacts import Artifact, Slot
@@ -87,7 +88,13 @@ def say(line: Line, avatar_id: str, text: str, *, out: Path | None) -> tuple[Art
         )
     stamp = f"{line.clock():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     request = ClipRequest(request_id=f"say-{stamp}", avatar_id=avatar_id, text=text)
-    (clip,) = run_batch(line, f"batch-{stamp}", [request])
+    try:
+        (clip,) = run_batch(line, f"batch-{stamp}", [request])
+    except AvatarError as error:
+        # Nobody waits for it any more, so no sensor is to run it again. Killed before this, it is run again by one.
+        with suppress(NotFound):
+            line.requests.fail(request.request_id, error)
+        raise
     path = line.store.local(clip, "clip.mp4")
     if out is not None:
         export(line, clip, "clip.mp4", out)
@@ -96,21 +103,29 @@ def say(line: Line, avatar_id: str, text: str, *, out: Path | None) -> tuple[Art
 
 
 def run_batch(line: Line, batch_id: str, requests: list[ClipRequest]) -> list[Artifact]:
-    """Queue requests for one batch, run its job, and return the clips in order."""
+    """Queue requests for one batch, run its job, and return the clips in order.
+
+    Raises:
+        RunFailed: the run failed, or one of the clips did; it carries what went wrong with the first of these.
+    """
     from avatar_pipeline.launch import MAKE_CLIP_BATCH, RunFailed, run_job
 
-    line.ledger.submit(requests, batch_id=batch_id)
+    line.requests.submit(requests, batch_id=batch_id)
+    problem: RunFailed | None = None
     try:
         run_job(line.settings, MAKE_CLIP_BATCH, batch_id)
     except RunFailed as error:
-        # What went wrong with the clip says more than that the batch's check failed.
-        for record in line.ledger.requests(batch_id=batch_id):
-            if record.state == "failed" and record.error:
-                told = record.error
-                raise RunFailed(**told, exit_code=exit_code_of(told["code"])) from error
-        raise
+        problem = error
+    records = line.requests.list(batch_id=batch_id)
+    for record in records:
+        # What went wrong with a clip says more than how the run ended; a run may end well all the same.
+        if record.state == "failed" and record.error:
+            told = record.error
+            raise RunFailed(**told, exit_code=exit_code_of(told["code"])) from problem
+    if problem is not None:
+        raise problem
     clips = []
-    for record in line.ledger.requests(batch_id=batch_id):
+    for record in records:
         slot = Slot.avatar(record.request.avatar_id, "clips")
         clip = line.store.find(slot, record.clip_key) if record.clip_key else None
         if clip is None:
@@ -140,7 +155,9 @@ def inventory(line: Line, avatar_id: str) -> list[Made]:
     making = last | {(timing.asset, timing.key): timing for timing in timings if not timing.reused}
     made = []
     found = [line.store.current(Slot.avatar(avatar_id, asset)) for asset in ASSETS]
-    clips = dict.fromkeys(record.clip_key for record in line.ledger.requests(avatar_id=avatar_id) if record.clip_key)
+    clips = dict.fromkeys(
+        record.clip_key for record in line.requests.list(kind="clip", avatar_id=avatar_id) if record.clip_key
+    )
     found += [line.store.find(Slot.avatar(avatar_id, "clips"), key) for key in clips]
     for artifact in found:
         if artifact is None:

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
-from sqlalchemy import Engine, create_engine, delete, event, func, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy import delete, select
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from avatar_pipeline.clock import Clock, utc_now
 from avatar_pipeline.consent import ConsentRecord
-from avatar_pipeline.errors import AvatarError, Conflict, EnvironmentProblem, InvalidInput, NotFound
+from avatar_pipeline.errors import AvatarError, Conflict, EnvironmentProblem, NotFound
+from avatar_pipeline.ledger.database import insert_new, open_engine, reading, writing
 from avatar_pipeline.ledger.migrate import migrate
-from avatar_pipeline.ledger.records import (
-    AvatarRecord,
-    AvatarState,
-    ClipRequest,
-    RequestRecord,
-    RequestState,
-    Timing,
-)
-from avatar_pipeline.ledger.schema import ArtifactRow, AvatarRow, RequestRow, TimingRow
+from avatar_pipeline.ledger.records import AvatarRecord, AvatarState, Timing
+from avatar_pipeline.ledger.schema import ArtifactRow, AvatarRow, CallbackRow, RequestEventRow, RequestRow, TimingRow
 from avatar_pipeline.store.artifacts import Artifact
 
 
 class Ledger:
-    """Avatars, requests, artifacts and timings in SQLite (out of the box) or PostgreSQL."""
+    """Avatars, artifacts and timings; requests have a book of their own on the same `engine`."""
 
     def __init__(self, url: str, *, clock: Clock = utc_now) -> None:
         self._clock = clock
-        self.engine = _engine(url)
+        self.engine = open_engine(url)
         try:
             migrate(self.engine)
         except DatabaseError as error:
@@ -60,19 +51,29 @@ class Ledger:
             Conflict: the id is taken by an avatar of another upload, voice or greeting.
         """
         now = self._clock()
-        with self._transaction() as session:
-            row = session.get(AvatarRow, avatar_id)
-            if row is None:
-                row = AvatarRow(id=avatar_id, state="new", created_at=now, error=None)
-                session.add(row)
-            elif row.state != "failed" and (row.upload_key, row.voice, row.greeting) != (upload_key, voice, greeting):
+        made_from = {
+            "voice": voice,
+            "greeting": greeting,
+            "upload_key": upload_key,
+            "source_name": source_name,
+            "consent": consent.model_dump(mode="json"),
+            "updated_at": now,
+        }
+        with writing(self.engine) as session:
+            new = {"id": avatar_id, "state": "new", "created_at": now} | made_from
+            session.execute(insert_new(session, AvatarRow).values(**new))
+            # Whoever registers the same avatar at the same time waits here, and then sees the first.
+            row = session.get_one(AvatarRow, avatar_id, with_for_update=True)
+            if row.state != "failed" and (row.upload_key, row.voice, row.greeting) != (upload_key, voice, greeting):
                 raise Conflict(
                     f"Avatar {avatar_id} exists already, made from {row.source_name} with voice {row.voice}.",
                     remedy=f"Choose another id, or remove it first: avatar rm {avatar_id}.",
                 )
-            row.voice, row.greeting, row.upload_key, row.source_name = voice, greeting, upload_key, source_name
-            row.consent = consent.model_dump(mode="json")
-            row.updated_at = now
+            for name, value in made_from.items():
+                setattr(row, name, value)
+            if row.state == "failed":
+                # It is tried again, so the clips that are asked of it wait, and do not fail.
+                row.state, row.error = "new", None
             session.flush()
             return _avatar(row)
 
@@ -82,12 +83,12 @@ class Ledger:
         Raises:
             NotFound: there is none of that id.
         """
-        with self._transaction() as session:
+        with reading(self.engine) as session:
             return _avatar(_require(session, AvatarRow, avatar_id, "avatar"))
 
     def has_avatar(self, avatar_id: str) -> bool:
         """Return whether there is an avatar of that id."""
-        with self._transaction() as session:
+        with reading(self.engine) as session:
             return session.get(AvatarRow, avatar_id) is not None
 
     def set_consent(self, avatar_id: str, consent: ConsentRecord) -> None:
@@ -97,7 +98,7 @@ class Ledger:
             NotFound: there is no such avatar.
             Conflict: the record is of another person.
         """
-        with self._transaction() as session:
+        with writing(self.engine) as session:
             row = _require(session, AvatarRow, avatar_id, "avatar")
             known = ConsentRecord.model_validate(row.consent)
             if known.subject != consent.subject:
@@ -109,124 +110,37 @@ class Ledger:
 
     def avatars(self) -> list[AvatarRecord]:
         """Return all avatars, oldest first."""
-        with self._transaction() as session:
+        with reading(self.engine) as session:
             rows = session.scalars(select(AvatarRow).order_by(AvatarRow.created_at, AvatarRow.id))
             return [_avatar(row) for row in rows]
 
     def set_avatar_state(self, avatar_id: str, state: AvatarState, error: AvatarError | None = None) -> None:
         """Record how far an avatar is, and why it failed where it did."""
-        with self._transaction() as session:
+        with writing(self.engine) as session:
             row = _require(session, AvatarRow, avatar_id, "avatar")
             row.state, row.error, row.updated_at = state, error.as_dict() if error else None, self._clock()
 
     def delete_avatar(self, avatar_id: str, *, batches: Sequence[str] = ()) -> None:
-        """Delete an avatar and everything known of it, and of the batches that were its alone."""
-        with self._transaction() as session:
+        """Delete an avatar and all that is known of it, its requests too, and the batches that were its alone."""
+        with writing(self.engine) as session:
             _require(session, AvatarRow, avatar_id, "avatar")
+            of_avatar = select(RequestRow.id).where(RequestRow.avatar_id == avatar_id)
+            # Whoever takes a step with one of them is waited for, or the event of that step would be left over.
+            session.scalars(of_avatar.order_by(RequestRow.id).with_for_update()).all()
+            for table in (RequestEventRow, CallbackRow):
+                session.execute(delete(table).where(table.request_id.in_(of_avatar)))
             session.execute(delete(RequestRow).where(RequestRow.avatar_id == avatar_id))
-            for table in (ArtifactRow, TimingRow):
-                session.execute(delete(table).where(table.collection == "avatars", table.owner == avatar_id))
-                session.execute(delete(table).where(table.collection == "clip-batches", table.owner.in_(batches)))
+            for made in (ArtifactRow, TimingRow):
+                session.execute(delete(made).where(made.collection == "avatars", made.owner == avatar_id))
+                session.execute(delete(made).where(made.collection == "clip-batches", made.owner.in_(batches)))
             session.execute(delete(AvatarRow).where(AvatarRow.id == avatar_id))
-
-    # Requests
-
-    def submit(self, requests: Sequence[ClipRequest], *, batch_id: str | None = None) -> None:
-        """Queue clip requests, all or none; one that is known already (same id, same content) changes nothing.
-
-        `batch_id` reserves them for that batch; without it the next batch that claims takes them.
-
-        Raises:
-            NotFound: an avatar does not exist.
-            Conflict: a request id is known with other content.
-        """
-        now = self._clock()
-        with self._transaction() as session:
-            position = session.scalar(select(func.coalesce(func.max(RequestRow.position), 0))) or 0
-            for request in requests:
-                _require(session, AvatarRow, request.avatar_id, "avatar")
-                known = session.get(RequestRow, request.request_id)
-                if known is not None:
-                    if (known.avatar_id, known.text) != (request.avatar_id, request.text):
-                        raise Conflict(
-                            f"Request {request.request_id} exists already with other content.",
-                            remedy="A request id names one clip for ever; choose another.",
-                        )
-                    continue
-                position += 1
-                session.add(
-                    RequestRow(
-                        id=request.request_id,
-                        avatar_id=request.avatar_id,
-                        text=request.text,
-                        state="queued",
-                        batch_id=batch_id,
-                        position=position,
-                        created_at=now,
-                    )
-                )
-                session.flush()
-
-    def claim(self, batch_id: str, limit: int) -> list[ClipRequest]:
-        """Give batch `batch_id` its requests: those it holds already, then queued ones up to `limit`.
-
-        Claiming again returns the same: a batch that crashed before its manifest was written gets its requests back.
-        """
-        now = self._clock()
-        with self._transaction() as session:
-            mine = select(RequestRow).where(RequestRow.batch_id == batch_id).order_by(RequestRow.position)
-            rows = list(session.scalars(mine.with_for_update()))
-            if not rows:
-                free = (
-                    select(RequestRow)
-                    .where(RequestRow.state == "queued", RequestRow.batch_id.is_(None))
-                    .order_by(RequestRow.position)
-                    .limit(limit)
-                )
-                rows = list(session.scalars(free.with_for_update(skip_locked=True)))
-            for row in rows:
-                row.batch_id = batch_id
-                if row.state == "queued":
-                    row.state, row.claimed_at = "claimed", now
-            session.flush()
-            return [_request(row) for row in rows]
-
-    def mark_request(
-        self,
-        request_id: str,
-        state: RequestState,
-        *,
-        clip_key: str | None = None,
-        error: AvatarError | None = None,
-    ) -> None:
-        """Move a request on. A finished one is never reopened by a late or repeated attempt."""
-        now = self._clock()
-        values: dict[str, Any] = {"state": state}
-        if state == "running":
-            values["started_at"] = now
-        elif state in ("done", "failed"):
-            values |= {"finished_at": now, "clip_key": clip_key, "error": error.as_dict() if error else None}
-        with self._transaction() as session:
-            session.execute(
-                update(RequestRow).where(RequestRow.id == request_id, RequestRow.state != "done").values(**values)
-            )
-
-    def requests(self, *, avatar_id: str | None = None, batch_id: str | None = None) -> list[RequestRecord]:
-        """Return requests in order, of one avatar or batch where given."""
-        query = select(RequestRow).order_by(RequestRow.position)
-        if avatar_id is not None:
-            query = query.where(RequestRow.avatar_id == avatar_id)
-        if batch_id is not None:
-            query = query.where(RequestRow.batch_id == batch_id)
-        with self._transaction() as session:
-            return [_request_record(row) for row in session.scalars(query)]
 
     # Artifacts and timings
 
     def record(self, artifact: Artifact, timing: Timing) -> None:
         """Write down a published (or reused) artifact and the attempt that led to it."""
         collection, owner, asset = artifact.slot.parts
-        with self._transaction() as session:
+        with writing(self.engine) as session:
             place = (
                 ArtifactRow.collection == collection,
                 ArtifactRow.owner == owner,
@@ -251,53 +165,9 @@ class Ledger:
     def timings(self, collection: str, owner: str) -> list[Timing]:
         """Return the attempts of one avatar or batch, oldest first."""
         query = select(TimingRow).where(TimingRow.collection == collection, TimingRow.owner == owner)
-        with self._transaction() as session:
+        with reading(self.engine) as session:
             rows = session.scalars(query.order_by(TimingRow.id))
             return [Timing(**{name: getattr(row, name) for name in Timing.__dataclass_fields__}) for row in rows]
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Session]:
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
-            yield session
-
-
-def _engine(url: str) -> Engine:
-    try:
-        parsed = make_url(url)
-        parsed.get_dialect()
-    except (ArgumentError, ValueError):
-        # Not chained: the cause may quote a part of the password.
-        raise InvalidInput(
-            "AVATAR_LEDGER_URL is not a database URL.",
-            remedy="Give an SQLAlchemy URL such as sqlite:////data/ledger.db; escape what is special in a password.",
-        ) from None
-    if parsed.get_backend_name() != "sqlite":
-        try:
-            return create_engine(parsed, pool_pre_ping=True)
-        except ImportError as error:
-            raise EnvironmentProblem(
-                f"The database driver {error.name!r}, which AVATAR_LEDGER_URL needs, is not installed.",
-                remedy=f"Install it: pip install {error.name}.",
-            ) from error
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, connect_args={"timeout": 30})
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        # The driver's own BEGIN is deferred and fails, instead of waiting, when two readers both want to write.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
 
 
 def _require(session: Session, table: type[AvatarRow], key: str, what: str) -> AvatarRow:
@@ -319,20 +189,4 @@ def _avatar(row: AvatarRow) -> AvatarRecord:
         error=row.error,
         created_at=row.created_at,
         updated_at=row.updated_at,
-    )
-
-
-def _request(row: RequestRow) -> ClipRequest:
-    return ClipRequest(request_id=row.id, avatar_id=row.avatar_id, text=row.text)
-
-
-def _request_record(row: RequestRow) -> RequestRecord:
-    return RequestRecord(
-        request=_request(row),
-        state=cast(RequestState, row.state),
-        batch_id=row.batch_id,
-        clip_key=row.clip_key,
-        error=row.error,
-        created_at=row.created_at,
-        finished_at=row.finished_at,
     )

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
 from avatar_pipeline.consent import ConsentRecord
-from avatar_pipeline.ids import require_slug
-from avatar_pipeline.voice.text import check_text
+from avatar_pipeline.ledger.messages import AvatarRequest, ClipRequest
 
 AvatarState = Literal["new", "ready", "failed"]
-RequestState = Literal["queued", "claimed", "running", "done", "failed"]
-
-
-class ClipRequest(BaseModel):
-    """A wish for one clip. `request_id` is the idempotency key: the same id is the same clip, for ever."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    request_id: str
-    avatar_id: str
-    text: str = Field(repr=False)
-
-    @field_validator("request_id", "avatar_id")
-    @classmethod
-    def _slug(cls, value: str) -> str:
-        return require_slug(value)
-
-    @field_validator("text")
-    @classmethod
-    def _text(cls, value: str) -> str:
-        return check_text(value)
+RequestKind = Literal["clip", "avatar"]
+RequestState = Literal["queued", "claimed", "running", "held", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +43,54 @@ class AvatarRecord:
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One clip request and where it is."""
+    """One request and where it is. `sent_at` is when its sender sent it, `created_at` when the ledger learnt of it."""
 
-    request: ClipRequest
+    request: ClipRequest | AvatarRequest
     state: RequestState
     batch_id: str | None
+    attempts: int
     clip_key: str | None
     error: dict[str, str] | None
+    sent_at: datetime
     created_at: datetime
+    claimed_at: datetime | None
+    started_at: datetime | None
+    held_at: datetime | None
     finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEvent:
+    """One step of a request through its states."""
+
+    state: RequestState
+    note: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request as it came out of a queue, and when its sender put it there."""
+
+    request: ClipRequest | AvatarRequest
+    sent_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The clip requests that a batch could claim now: how many, and how long ago the oldest was sent."""
+
+    waiting: int
+    oldest_age: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch with something to do: how many requests, and when it claimed (or was given) the first of them."""
+
+    batch_id: str
+    requests: int
+    claimed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,11 @@ from avatar_pipeline.render.warp import Warp, crop_boxes, moving_share
 from avatar_pipeline.store.atomic import atomic_file
 from avatar_pipeline.store.checkpoints import Checkpoints
 
-SEGMENT_FRAMES = 50
-"""Frames in a segment: two seconds, the most that a killed machine loses."""
+SEGMENT_SECONDS = 2
+"""What a segment lasts: the most that a killed machine loses, and one group of pictures."""
+SMALLEST_SIDE = 64
 
 _QUEUED_FRAMES = 6
-_SMALLEST_SIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,28 @@ def clip_frames(audio: Audio, fps: Fraction = FPS) -> int:
     return -(-len(audio.samples) * fps.numerator // (audio.rate * fps.denominator))
 
 
+def segment_frames(fps: Fraction = FPS) -> int:
+    """Return how many frames a segment has."""
+    return max(1, round(SEGMENT_SECONDS * fps))
+
+
+def clip_side(width: int, height: int, short_side: int | None) -> int | None:
+    """Return the short side, even and not over `short_side`, of clips from a plate; None for the plate's own size.
+
+    A picture is never enlarged: what is as large as the plate, or larger, is the plate's own size.
+
+    Raises:
+        InvalidInput: it is under 64 px.
+    """
+    if short_side is None or short_side >= min(width, height):
+        return None
+    if short_side < SMALLEST_SIDE:
+        raise InvalidInput(
+            f"A short side of {short_side} px was asked for; {SMALLEST_SIDE} is the least.", remedy="Ask for more."
+        )
+    return short_side // 2 * 2
+
+
 def render_clip(
     *,
     mesh: AvatarMesh,
@@ -69,7 +91,7 @@ def render_clip(
 ) -> ClipReport:
     """Render the clip in which the person's footage says `audio`, to `out` (MP4: H.264 and AAC).
 
-    Segments of 50 frames are checkpoints, each a function of the inputs alone: a resumed clip equals an undisturbed
+    Segments of two seconds are checkpoints, each a function of the inputs alone: a resumed clip equals an undisturbed
     one to the byte. Nothing is drawn, and no OpenGL needed, where all segments are there.
 
     Args:
@@ -80,8 +102,8 @@ def render_clip(
         audio: the sound, muxed once, as long as the clip.
         out: the file, put in place when whole.
         checkpoints: where finished segments are kept.
-        fps: frames a second; plates have 25.
-        short_side: reduce the picture to this short side, in pixels; None keeps the plate's size.
+        fps: frames a second, of the mouth and of the file; the plate is shown by the time, see `plate_indices`.
+        short_side: reduce the picture to this short side, in pixels, see `clip_side`; None keeps the plate's size.
         offset: plate frame that the clip begins with, so that clips need not all begin alike.
         progress: told after every segment.
         metadata: text for the container, such as the provenance.
@@ -95,8 +117,8 @@ def render_clip(
 
     weights = _checked(mesh, plate, weights, audio, fps)
     size = _output_size(plate, short_side)
-    job = _Job(mesh, plate.scaled(size[0] / plate.width, *size), weights, offset)
-    count = -(-len(weights) // SEGMENT_FRAMES)
+    job = _Job(mesh, plate.scaled(*size), weights, fps, offset)
+    count = -(-len(weights) // segment_frames(fps))
     names = [f"segment-{number:05d}.mp4" for number in range(count)]
     missing = [number for number in range(count) if checkpoints.get(names[number]) is None]
     began = time.monotonic()
@@ -128,12 +150,13 @@ class _Job:
     mesh: AvatarMesh
     plate: Plate
     weights: NDArray[np.float32]
+    fps: Fraction
     offset: int
 
     def frames(self, segment: int) -> range:
         """Return the clip frames of a segment."""
-        start = segment * SEGMENT_FRAMES
-        return range(start, min(start + SEGMENT_FRAMES, len(self.weights)))
+        length = segment_frames(self.fps)
+        return range(segment * length, min((segment + 1) * length, len(self.weights)))
 
 
 def _render_segments(
@@ -153,7 +176,7 @@ def _render_segments(
                     islice(pictures, len(job.frames(number))),
                     width=job.plate.width,
                     height=job.plate.height,
-                    fps=FPS,
+                    fps=job.fps,
                 )
     return used[0]
 
@@ -167,7 +190,7 @@ def _draw(job: _Job, segments: list[int], used: list[str]) -> Generator[NDArray[
         used.append(compositor.name)
         for segment in segments:
             frames = job.frames(segment)
-            indices = plate_indices(frames.start, frames.stop, len(plate), offset=job.offset)
+            indices = plate_indices(frames.start, frames.stop, len(plate), offset=job.offset, fps=job.fps)
             for number, index, picture in _plate_pictures(plate, frames, indices):
                 corner = (int(corners[index, 0]), int(corners[index, 1]))
                 scene = warp.scene(
@@ -190,26 +213,33 @@ def _crops(job: _Job) -> tuple[NDArray[np.int64], tuple[int, int]]:
 def _plate_pictures(
     plate: Plate, frames: range, indices: NDArray[np.int64]
 ) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """Yield (clip frame, plate frame, I420 picture) in the clip's order; the plate is decoded forwards, once."""
+    """Yield (clip frame, plate frame, I420 picture) in the clip's order; the plate is decoded forwards, once.
+
+    Only the frames that are shown are kept, at the clip's size.
+    """
     from avatar_pipeline.media.decode import decode_frames
 
     size = (plate.width, plate.height)
-    low, high = int(indices.min()), int(indices.max())
+    shown = set(indices.tolist())
+    low, high = min(shown), max(shown)
     decoded = decode_frames(plate.video, start=low / FPS, stop=(high + 1) / FPS, pixel_format="yuv420p")
-    pictures = [scale_i420(frame.image, size) for frame in decoded]
-    if len(pictures) != high + 1 - low:
+    pictures = {
+        index: scale_i420(frame.image, size) for index, frame in enumerate(decoded, start=low) if index in shown
+    }
+    if len(pictures) != len(shown):
         raise StoreCorrupt(
-            f"{plate.video}: holds {len(pictures)} of the frames {low} to {high}.", remedy="Build the plate again."
+            f"{plate.video}: holds {len(pictures)} of {len(shown)} frames from {low} to {high}.",
+            remedy="Build the plate again.",
         )
     for number, index in zip(frames, indices.tolist(), strict=True):
-        yield number, index, pictures[index - low]
+        yield number, index, pictures[index]
 
 
 def _checked(
     mesh: AvatarMesh, plate: Plate, weights: NDArray[np.float32], audio: Audio, fps: Fraction
 ) -> NDArray[np.float32]:
     """Return the weights with exactly one row a frame."""
-    if fps != FPS:
+    if fps <= 0:
         raise InvalidInput(f"A clip of {fps} frames a second was asked for.", remedy=f"Ask for {FPS}, as plates have.")
     if mesh_digest(mesh) != plate.mesh_digest:
         raise InvalidInput("The plate was built with another mesh.", remedy="Build the plate again with this mesh.")
@@ -228,14 +258,10 @@ def _checked(
 
 
 def _output_size(plate: Plate, short_side: int | None) -> tuple[int, int]:
-    shortest = min(plate.width, plate.height)
-    if short_side is None or short_side >= shortest:
+    side = clip_side(plate.width, plate.height, short_side)
+    if side is None:
         return plate.width, plate.height
-    if short_side < _SMALLEST_SIDE:
-        raise InvalidInput(
-            f"A short side of {short_side} px was asked for; {_SMALLEST_SIDE} is the least.", remedy="Ask for more."
-        )
-    factor = short_side / shortest
+    factor = side / min(plate.width, plate.height)
     return round(plate.width * factor / 2) * 2, round(plate.height * factor / 2) * 2
 
 

@@ -11,7 +11,6 @@ import hashlib
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from avatar_pipeline.mesh.types import FACE_VERTICES, AvatarMesh
 from avatar_pipeline.progress import Progress, silent
 from avatar_pipeline.render.colour import BLACK, atlas_to_ycbcr, scale_i420
 from avatar_pipeline.render.curves import LOWER_LIP, UPPER_LIP
+from avatar_pipeline.render.loop import PLATE_FPS
 from avatar_pipeline.render.mouth import MouthPhotos, choose_photos, collect_photos, cut_photo
 from avatar_pipeline.render.renderer import split_planes
 from avatar_pipeline.render.warp import Tracked, lip_share, moving_share, own_expression
@@ -34,7 +34,7 @@ from avatar_pipeline.render.window import Window, choose_window
 from avatar_pipeline.store.atomic import atomic_file
 from avatar_pipeline.store.checkpoints import Checkpoints
 
-FPS = Fraction(25)
+FPS = PLATE_FPS
 LONGEST_SIDE = 1920
 VIDEO_NAME = "plate.mp4"
 TRACK_NAME = "plate.npz"
@@ -80,8 +80,12 @@ class Plate:
         at = slice(index, index + 1)
         return HeadPoses(self.poses.scale[at], self.poses.rotation[at], self.poses.translation[at])
 
-    def scaled(self, factor: float, width: int, height: int) -> Plate:
-        """Return the plate as it is when its frames are resampled to `width` × `height`, `factor` times the size."""
+    def scaled(self, width: int, height: int) -> Plate:
+        """Return the plate as it is when its frames are resampled to `width` × `height`.
+
+        The sides are even, so that one of them may be half a pixel off the other's scale: the face is given the mean.
+        """
+        factor = (width / self.width + height / self.height) / 2
         poses = HeadPoses(self.poses.scale * factor, self.poses.rotation, self.poses.translation * factor)
         landmarks = self.landmarks * np.float32(factor)
         return replace(self, width=width, height=height, landmarks=landmarks, poses=poses)

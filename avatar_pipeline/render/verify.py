@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +18,27 @@ from avatar_pipeline.mesh.types import FACE_VERTICES, AvatarMesh
 from avatar_pipeline.progress import Progress, silent
 from avatar_pipeline.render.curves import LOWER_LIP, UPPER_LIP
 from avatar_pipeline.render.limits import MAX_LAG_FRAMES, MIN_SYNC
+from avatar_pipeline.render.loop import PLATE_FPS
 
 if TYPE_CHECKING:
     from avatar_pipeline.face.types import LandmarkDetector
     from avatar_pipeline.media.types import Frame
+    from avatar_pipeline.render.plate import Plate
 
-MOST_LAG = 5
-"""Frames of lag, each way, that are looked through."""
+MOST_LAG_SECONDS = 0.2
+"""Lag, each way, that is looked through."""
 
 _LEAST_MOTION = 0.6
-_FEWEST_FRAMES = 25
+_FEWEST_SECONDS = 1.0
+_FEWEST_COMPARED = 15
+"""Pairs of frames of which a correlation is worth anything."""
+_LONGEST_LAG_SECONDS = 0.05
+"""Sound ahead of the picture is noticed from 45 ms (ITU-R BT.1359-1): under 20 fps, one frame is too late."""
+_LEAST_FACE = 96
+"""Pixels from brow to chin under which lips cannot be measured well enough. Six heads, reduced step by step at 25 fps:
+faces of 98 to 127 px give r from 0.86 to 0.98 (8 clips); of 54 to 92 px, from 0.75 to 0.98, 6 of 15 under 0.85; of 25
+to 49 px, 9 of 10 under it."""
+_BROW, _CHIN = 10, 152
 _MOST_STILL_MOTION = 1.0
 _LEAST_FOUND = 0.95
 _PROGRESS_EVERY = 50
@@ -36,7 +49,7 @@ class SyncReport:
     """How the lips of a clip follow the command. Gaps are in mm, between the inner lips, free of pose.
 
     `correlation` at lag 0, and `lag_frames` (> 0: the picture is late) with `lag_correlation`, the greatest within
-    ±5 frames; all None where the clip is too short, or its command moves too little, for a correlation to mean
+    ±0.2 s; all None where the clip is too short, or its command moves too little, for a correlation to mean
     anything: then `measured_motion` (standard deviation) is what there is to judge.
     """
 
@@ -49,6 +62,8 @@ class SyncReport:
     measured_motion: float
     offset_mm: float
     """Mean of measured less commanded gap."""
+    most_lag: int = MAX_LAG_FRAMES
+    """Frames of lag that are let pass."""
 
     @property
     def judged_by(self) -> str:
@@ -57,7 +72,8 @@ class SyncReport:
 
     @property
     def passed(self) -> bool:
-        """Whether the face is found in 95 % of the frames, and the lips follow (r ≥ 0.85, lag ≤ 1) or are still.
+        """Whether the face is found in 95 % of the frames, and the lips follow (r ≥ 0.85, lag ≤ 1 frame and 50 ms) or
+        are still.
 
         A short clip that moves passes unjudged but for the face: a few frames prove nothing of synchrony.
         """
@@ -65,7 +81,17 @@ class SyncReport:
             return False
         if self.correlation is None or self.lag_frames is None or self.lag_correlation is None:
             return self.commanded_motion >= _LEAST_MOTION or self.measured_motion <= _MOST_STILL_MOTION
-        return abs(self.lag_frames) <= MAX_LAG_FRAMES and self.lag_correlation >= MIN_SYNC
+        return abs(self.lag_frames) <= self.most_lag and self.lag_correlation >= MIN_SYNC
+
+
+def least_side(plate: Plate) -> int:
+    """Return the least short side, in pixels and even, of clips from a plate in which the lips can be measured.
+
+    It is over the plate's own where the face is small; then the plate's own is the best there is.
+    """
+    face = plate.landmarks[:, [_BROW, _CHIN], :2].astype(np.float64)
+    height = float(np.median(np.linalg.norm(face[:, 0] - face[:, 1], axis=1)))
+    return 2 * math.ceil(_LEAST_FACE * min(plate.width, plate.height) / height / 2)
 
 
 def verify_clip(
@@ -73,10 +99,13 @@ def verify_clip(
     mesh: AvatarMesh,
     commanded_gap_mm: NDArray[np.float64],
     *,
+    fps: Fraction = PLATE_FPS,
     detector: LandmarkDetector | None = None,
     progress: Progress = silent,
 ) -> SyncReport:
     """Track a finished clip and compare its inner-lip gap with the commanded one (T,) in mm, from `curves.lip_gap`.
+
+    `fps` is the clip's.
 
     Raises:
         QualityTooLow: the clip shows no face at all, or has not as many frames as commanded.
@@ -88,7 +117,7 @@ def verify_clip(
             f"{clip.name}: has {len(gaps)} frames; {len(commanded_gap_mm)} were commanded.",
             remedy="Render the clip again.",
         )
-    return compare_gaps(np.asarray(commanded_gap_mm, np.float64), gaps, name=clip.name)
+    return compare_gaps(np.asarray(commanded_gap_mm, np.float64), gaps, fps=fps, name=clip.name)
 
 
 def measure_lip_gap(
@@ -119,8 +148,10 @@ def measure_lip_gap(
     return np.array(gaps)
 
 
-def compare_gaps(commanded: NDArray[np.float64], measured: NDArray[np.float64], *, name: str = "clip") -> SyncReport:
-    """Compare commanded and measured gaps (T,) in mm; frames without a face (NaN) are bridged linearly.
+def compare_gaps(
+    commanded: NDArray[np.float64], measured: NDArray[np.float64], *, fps: Fraction = PLATE_FPS, name: str = "clip"
+) -> SyncReport:
+    """Compare commanded and measured gaps (T,) in mm, `fps` a second; frames without a face (NaN) are bridged linearly.
 
     Raises:
         QualityTooLow: no frame shows a face.
@@ -130,25 +161,31 @@ def compare_gaps(commanded: NDArray[np.float64], measured: NDArray[np.float64], 
         raise QualityTooLow(f"{name}: no frame shows a face.", remedy="Render the clip again from other footage.")
     index = np.arange(len(measured))
     filled = np.interp(index, index[seen], measured[seen])
-    lags = np.arange(-MOST_LAG, MOST_LAG + 1)
-    judged = len(commanded) >= _FEWEST_FRAMES and float(commanded.std()) >= _LEAST_MOTION
-    values = np.array([_correlation(commanded, filled, int(lag)) for lag in lags]) if judged else np.zeros(len(lags))
+    most = max(1, round(MOST_LAG_SECONDS * fps))
+    lags = np.arange(-most, most + 1)
+    fewest = max(_FEWEST_SECONDS * fps, _FEWEST_COMPARED + 2 * most)
+    judged = len(commanded) >= fewest and float(commanded.std()) >= _LEAST_MOTION
+    values = np.array([_correlation(commanded, filled, lag, most) for lag in lags.tolist()]) if judged else 0.0 * lags
     best = int(values.argmax())
     return SyncReport(
         frames=len(measured),
         found=int(seen.sum()),
-        correlation=float(values[MOST_LAG]) if judged else None,
+        correlation=float(values[most]) if judged else None,
         lag_frames=int(lags[best]) if judged else None,
         lag_correlation=float(values[best]) if judged else None,
         commanded_motion=float(commanded.std()),
         measured_motion=float(filled.std()),
         offset_mm=float((filled - commanded).mean()),
+        most_lag=min(MAX_LAG_FRAMES, int(_LONGEST_LAG_SECONDS * fps)),
     )
 
 
-def _correlation(commanded: NDArray[np.float64], measured: NDArray[np.float64], lag: int) -> float:
-    """Pearson's r of the command with what is measured `lag` frames later; 0 where one of them does not move."""
-    inner = slice(MOST_LAG, len(commanded) - MOST_LAG)
+def _correlation(commanded: NDArray[np.float64], measured: NDArray[np.float64], lag: int, most: int) -> float:
+    """Pearson's r of the command with what is measured `lag` frames later; 0 where one of them does not move.
+
+    The same part of the command is compared at each lag of up to `most` frames.
+    """
+    inner = slice(most, len(commanded) - most)
     a = commanded[inner]
     b = measured[inner.start + lag : inner.stop + lag]
     if a.std() < 1e-9 or b.std() < 1e-9:

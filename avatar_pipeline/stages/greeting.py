@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from avatar_pipeline.stages.avatar_requests import finish_requests
 from avatar_pipeline.stages.checks import Verdict, clip_verdicts
 from avatar_pipeline.stages.clips import make_clip
 from avatar_pipeline.stages.line import Line, StageResult
@@ -19,4 +20,6 @@ def make_greeting(line: Line, avatar_id: str) -> StageResult:
     result = make_clip(line, avatar_id, avatar.greeting, asset="greeting_clip")
     if all(verdict.passed for verdict in clip_verdicts(result.facts)):
         line.ledger.set_avatar_state(avatar_id, "ready")
+        artifact = result.artifact
+        finish_requests(line, avatar_id, key=artifact.key, uri=f"{artifact.uri}/clip.mp4")
     return result

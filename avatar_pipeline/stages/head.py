@@ -45,19 +45,19 @@ def make_mesh(line: Line, avatar_id: str) -> StageResult:
     return produce(line, recipe, make)
 
 
-def read_avatar_mesh(line: Line, avatar_id: str) -> tuple[Artifact, AvatarMesh]:
-    """Return an avatar's current mesh artifact and the mesh in it."""
+def read_mesh_in(line: Line, artifact: Artifact) -> AvatarMesh:
+    """Return the mesh in an artifact."""
     from avatar_pipeline.mesh.io import read_mesh
 
-    artifact = line.store.require_current(Slot.avatar(avatar_id, "mesh"))
-    return artifact, read_mesh(line.store.local(artifact, "mesh.npz"))
+    return read_mesh(line.store.local(artifact, "mesh.npz"))
 
 
 def make_plate(line: Line, avatar_id: str) -> StageResult:
     """Choose the steadiest stretch of the footage and prepare it for re-driving: 25 fps, cheap to seek, tracked."""
     from avatar_pipeline.render.plate import build_plate
 
-    mesh_artifact, mesh = read_avatar_mesh(line, avatar_id)
+    mesh_artifact = line.store.require_current(Slot.avatar(avatar_id, "mesh"))
+    mesh = read_mesh_in(line, mesh_artifact)
     landmarks, track = read_landmarks(line, avatar_id)
     _, video = upload_of(line, line.ledger.avatar(avatar_id))
 
@@ -73,10 +73,9 @@ def make_plate(line: Line, avatar_id: str) -> StageResult:
     return produce(line, recipe, make)
 
 
-def read_avatar_plate(line: Line, avatar_id: str) -> tuple[Artifact, Plate]:
-    """Return an avatar's current plate artifact and the plate in it."""
+def read_plate_in(line: Line, artifact: Artifact) -> Plate:
+    """Return the plate in an artifact."""
     from avatar_pipeline.render.plate import read_plate
 
-    artifact = line.store.require_current(Slot.avatar(avatar_id, "plate"))
     folder = {line.store.local(artifact, name).parent for name in artifact.files}
-    return artifact, read_plate(folder.pop())
+    return read_plate(folder.pop())

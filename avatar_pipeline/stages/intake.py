@@ -14,12 +14,11 @@ from avatar_pipeline.stages.line import Line
 from avatar_pipeline.store.artifacts import Artifact, Recipe, Slot
 from avatar_pipeline.store.keys import file_sha256
 from avatar_pipeline.voice.text import check_text
+from avatar_pipeline.voice.types import DEFAULT_GREETING, DEFAULT_VOICE, VOICE_PATTERN
 
-DEFAULT_VOICE = "enrol:en"
-DEFAULT_GREETING = (
-    "Hello, it is good to meet you. I was made from a short video, and now I can read anything that you type."
-)
-_VOICE = re.compile(r"(enrol|local):[a-z]{2,3}(-[a-z0-9]{1,8}){0,3}")
+UPLOAD = "upload"
+UPLOAD_DELETION = "upload_deletion"
+"""What retention leaves in an upload's place."""
 
 
 def register_avatar(
@@ -48,7 +47,7 @@ def register_avatar(
         # First of all, even if nothing else can be used: a revocation must take effect.
         line.ledger.set_consent(avatar_id, consent)
     video = video.absolute()
-    if not _VOICE.fullmatch(voice):
+    if not re.fullmatch(VOICE_PATTERN, voice):
         raise InvalidInput(
             f"voice {voice[:40]!r} is not a voice.",
             remedy="Use enrol:<language> for the voice of the video, or local:<language> for a stock voice.",
@@ -60,7 +59,7 @@ def register_avatar(
     if voice.startswith("enrol:"):
         consent.require("voice", now)
         _require_speech(video)
-    recipe = Recipe(Slot.avatar(avatar_id, "upload"), "1", {"sha256": file_sha256(video)}, {})
+    recipe = Recipe(Slot.avatar(avatar_id, UPLOAD), "1", {"sha256": file_sha256(video)}, {})
     # The row comes first: if the id is taken by another upload, that one's files are not touched.
     avatar = line.ledger.register_avatar(
         avatar_id,
@@ -96,17 +95,19 @@ def remove_avatar(line: Line, avatar_id: str) -> None:
 
 def batches_of(line: Line, avatar_id: str) -> list[str]:
     """Return the ids of the clip batches that hold requests of this avatar and of no other."""
-    batches = sorted({record.batch_id for record in line.ledger.requests(avatar_id=avatar_id) if record.batch_id})
-    return [
-        batch_id
-        for batch_id in batches
-        if all(record.request.avatar_id == avatar_id for record in line.ledger.requests(batch_id=batch_id))
-    ]
+    return line.requests.batches_of(avatar_id)
 
 
 def upload_of(line: Line, avatar: AvatarRecord) -> tuple[Artifact, Path]:
     """Return an avatar's kept upload: the artifact and a local path of the video."""
-    artifact = line.store.current(Slot.avatar(avatar.id, "upload"))
+    artifact = line.store.current(Slot.avatar(avatar.id, UPLOAD))
+    deletion = line.store.current(Slot.avatar(avatar.id, UPLOAD_DELETION)) if artifact is None else None
+    if deletion is not None:
+        raise NotFound(
+            f"The upload of {avatar.id} ({avatar.source_name}) was deleted on {deletion.facts['deleted_on']}: "
+            f"AVATAR_KEEP_UPLOADS_DAYS is {deletion.facts['keep_days']}.",
+            remedy="To make it anew, call avatar create again with the same video.",
+        )
     if artifact is None:
         raise NotFound(
             f"The upload of {avatar.id} ({avatar.source_name}) is not in the store.",

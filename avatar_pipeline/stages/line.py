@@ -11,9 +11,13 @@ from typing import Any
 
 from avatar_pipeline.clock import Clock, utc_now
 from avatar_pipeline.errors import NotFound, StoreCorrupt
+from avatar_pipeline.ledger.beats import Beats
+from avatar_pipeline.ledger.callbacks import CallbackBook
 from avatar_pipeline.ledger.ledger import Ledger
 from avatar_pipeline.ledger.records import Timing
+from avatar_pipeline.ledger.requests import RequestBook
 from avatar_pipeline.progress import Progress, silent
+from avatar_pipeline.queues.open import Queues, open_queues
 from avatar_pipeline.settings import Settings
 from avatar_pipeline.store.artifacts import Artifact, ArtifactStore, Draft, Recipe
 from avatar_pipeline.store.checkpoints import Checkpoints
@@ -25,6 +29,10 @@ class Line:
 
     store: ArtifactStore
     ledger: Ledger
+    requests: RequestBook
+    callbacks: CallbackBook
+    beats: Beats
+    queues: Queues
     settings: Settings
     progress: Progress = silent
     run_id: str | None = None
@@ -45,6 +53,10 @@ def open_line(
         yield Line(
             store=ArtifactStore(store or settings.store_uri, settings.scratch),
             ledger=ledger,
+            requests=RequestBook(ledger.engine, weights=settings.tenant_weights),
+            callbacks=CallbackBook(ledger.engine),
+            beats=Beats(ledger.engine),
+            queues=open_queues(settings, ledger.engine),
             settings=settings,
             progress=progress,
             run_id=run_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from avatar_pipeline.preview.images import contact_sheet, frames_at, jpeg, spread
+from avatar_pipeline.stages.avatar_requests import take_in_uploads
 from avatar_pipeline.stages.intake import upload_of
 from avatar_pipeline.stages.line import Line, StageResult, produce
 from avatar_pipeline.store.artifacts import Draft, Recipe, Slot
@@ -14,13 +15,15 @@ CODE_VERSION = "1"
 
 
 def make_source_video(line: Line, avatar_id: str) -> StageResult:
-    """Probe the upload again, where it is kept, and publish what it is with a contact sheet.
+    """Take in what waiting requests bring; probe the upload where it is kept, and publish what it is with a picture.
 
     Raises:
+        InvalidInput: the avatar's request brought nothing that can be used.
         InvalidMedia: the kept file is not what was taken in, or the limits have become tighter.
     """
     from avatar_pipeline.media.probe import probe
 
+    take_in_uploads(line, avatar_id)
     upload, video = upload_of(line, line.ledger.avatar(avatar_id))
     limits = line.settings.limits
 

@@ -8,6 +8,7 @@ there entirely or not at all. It holds no timestamp: the same work gives the sam
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -27,9 +28,11 @@ from avatar_pipeline.store.keys import Json, content_key, file_sha256
 
 MANIFEST = "artifact.json"
 POINTER = "current.json"
-_CHECKPOINTS = "checkpoints"
+CHECKPOINTS = "checkpoints"
 _TEMPORARY = ".tmp"
-_DELETED = ".deleted"
+_PUBLISHED = "published"
+"""Where artifacts for a bucket lie, finished, while they are uploaded."""
+DELETED = ".deleted"
 _ABANDONED_AFTER = 24 * 3600.0
 
 
@@ -159,8 +162,8 @@ class ArtifactStore:
         """Give a draft to fill; when the block ends well the artifact is published at once, else nothing is left."""
         key = recipe.key
         target = self._folder(recipe.slot, key)
-        final = Path(str(target)) if self.is_local else self.scratch / "published" / key
-        with atomic_folder(final, scratch=self._drafts_of(recipe.slot.collection, recipe.slot.owner)) as folder:
+        final = Path(str(target)) if self.is_local else self.scratch / _PUBLISHED / key
+        with atomic_folder(final, scratch=self.drafts_of(recipe.slot.collection, recipe.slot.owner)) as folder:
             draft = Draft(key, folder)
             yield draft
             (folder / MANIFEST).write_text(_manifest(recipe, draft))
@@ -211,17 +214,18 @@ class ArtifactStore:
         folder = self._checkpoint_folder(slot, key)
         if self.is_local:
             return FolderCheckpoints(Path(str(folder)))
-        return RemoteCheckpoints(folder, self.scratch.joinpath(_CHECKPOINTS, *slot.parts, key))
+        return RemoteCheckpoints(folder, self.scratch.joinpath(CHECKPOINTS, *slot.parts, key))
 
     def drop_checkpoints(self, slot: Slot, key: str) -> None:
         """Delete the chunks of work that is finished."""
         _remove_tree(self._checkpoint_folder(slot, key))
-        shutil.rmtree(self.scratch.joinpath(_CHECKPOINTS, *slot.parts, key), ignore_errors=True)
+        shutil.rmtree(self.scratch.joinpath(CHECKPOINTS, *slot.parts, key), ignore_errors=True)
 
     def sweep(self, now: datetime) -> int:
         """Delete the drafts of killed processes: what nobody has touched for a day. Return how many there were."""
         limit = now.timestamp() - _ABANDONED_AFTER
-        abandoned = [path for path in self._drafts.glob("*/*/*.tmp") if path.stat().st_mtime < limit]
+        drafts = [*self._drafts.glob("*/*/*.tmp"), *(self.scratch / _PUBLISHED).glob("*")]
+        abandoned = [path for path in drafts if _modified(path) < limit]
         for path in abandoned:
             shutil.rmtree(path, ignore_errors=True)
         return len(abandoned)
@@ -229,14 +233,23 @@ class ArtifactStore:
     def delete_owner(self, collection: str, owner: str) -> None:
         """Delete everything of one avatar or batch: artifacts, pointers, checkpoints, local copies."""
         slot = Slot(collection, owner, "any")
-        for base in (self.root, self.root / _CHECKPOINTS):
+        for base in (self.root, self.root / CHECKPOINTS):
             _remove_tree(base / slot.collection / slot.owner)
             if self.is_local:
-                for rubbish in Path(str(base / slot.collection)).glob(f".{slot.owner}.*{_DELETED}"):
+                for rubbish in Path(str(base / slot.collection)).glob(f".{slot.owner}.*{DELETED}"):
                     shutil.rmtree(rubbish, ignore_errors=True)
-        shutil.rmtree(self._drafts_of(slot.collection, slot.owner), ignore_errors=True)
-        for name in ("copies", _CHECKPOINTS):
+        shutil.rmtree(self.drafts_of(slot.collection, slot.owner), ignore_errors=True)
+        for name in ("copies", CHECKPOINTS):
             shutil.rmtree(self.scratch / name / slot.collection / slot.owner, ignore_errors=True)
+
+    def delete_slot(self, slot: Slot) -> None:
+        """Delete every artifact of one slot, its pointer and the local copies."""
+        folder = self.root.joinpath(*slot.parts)
+        _remove_tree(folder)
+        if self.is_local:
+            for rubbish in Path(str(folder.parent)).glob(f".{slot.asset}.*{DELETED}"):
+                shutil.rmtree(rubbish, ignore_errors=True)
+        shutil.rmtree(self.scratch.joinpath("copies", *slot.parts), ignore_errors=True)
 
     def verify(self, artifact: Artifact) -> None:
         """Check every file of an artifact against its manifest.
@@ -254,7 +267,8 @@ class ArtifactStore:
         """Where artifacts in the making are: on the store's own file system, so that a rename puts them in place."""
         return (Path(str(self.root)) if self.is_local else self.scratch) / _TEMPORARY
 
-    def _drafts_of(self, collection: str, owner: str) -> Path:
+    def drafts_of(self, collection: str, owner: str) -> Path:
+        """Return where an owner's artifacts in the making are, on this machine."""
         return self._drafts / collection / owner
 
     def _folder(self, slot: Slot, key: str) -> UPath:
@@ -264,7 +278,7 @@ class ArtifactStore:
 
     def _checkpoint_folder(self, slot: Slot, key: str) -> UPath:
         require_slug(key, "key")
-        folder: UPath = self.root.joinpath(_CHECKPOINTS, *slot.parts, key)
+        folder: UPath = self.root.joinpath(CHECKPOINTS, *slot.parts, key)
         return folder
 
     def _upload(self, source: Path, target: UPath) -> None:
@@ -311,12 +325,20 @@ def _has_size(path: Path, size: int) -> bool:
         return False
 
 
+def _modified(path: Path) -> float:
+    """Return when a path was modified; the end of time if another process has just deleted it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+
+
 def _remove_tree(folder: UPath) -> None:
     if not folder.exists():
         return
     if isinstance(folder, Path):
         # Renamed first: a reader never sees a half-deleted artifact, and a crash leaves only rubbish with a dot.
-        rubbish = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{_DELETED}")
+        rubbish = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{DELETED}")
         folder.rename(rubbish)
         shutil.rmtree(rubbish)
     else:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WORKER = (sys.executable, "-m", "avatar_pipeline.voice.espeak_worker")
 TIME_LIMIT_SECONDS = 60.0
+SLOWEST, FASTEST = 80, 450
+"""Words a minute."""
 PREFERRED = {"en": "en-us"}
 """Languages spoken in many countries get one accent, the one that matched voices are made from."""
 
@@ -50,6 +52,15 @@ class Settings:
     rate: int = 165
     pitch: int = 50
     range: int = 50
+
+
+def at_speed(settings: Settings, speed: float) -> tuple[Settings, float]:
+    """Return settings that speak `speed` times as fast, and the speed (at most 1) at which to play what they say.
+
+    That is 1, but where eSpeak NG cannot speak so slowly.
+    """
+    wanted = settings.rate * speed
+    return replace(settings, rate=min(max(round(wanted), SLOWEST), FASTEST)), min(1.0, wanted / SLOWEST)
 
 
 @dataclass(frozen=True, slots=True)

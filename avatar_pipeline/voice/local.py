@@ -16,8 +16,9 @@ from avatar_pipeline.voice import espeak
 from avatar_pipeline.voice.activity import measure_speech, require_speech
 from avatar_pipeline.voice.matching import MatchedVoice, describe_voice, match_voice, play_faster
 from avatar_pipeline.voice.spectrum import apply_filter
+from avatar_pipeline.voice.tempo import slow_down
 from avatar_pipeline.voice.text import check_text
-from avatar_pipeline.voice.types import Phoneme, Speech, VoiceModel, Word
+from avatar_pipeline.voice.types import NATURAL, Phoneme, Speech, VoiceModel, VoiceSettings, Word
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,11 +108,15 @@ class LocalVoiceProvider:
             },
         )
 
-    def synthesize(self, voice: VoiceModel, text: str) -> Speech:
+    def synthesize(self, voice: VoiceModel, text: str, settings: VoiceSettings = NATURAL) -> Speech:
         """Speak `text` (1 to 5,000 characters) at 22,050 Hz and -20 dBFS, peaks below -1 dBFS.
 
-        Phoneme and word times are those of the synthesizer, exact to the sample. The same voice, text and version give
-        the same bytes.
+        The speed is eSpeak NG's own: it shortens vowels and pauses more than consonants, as people do, and keeps the
+        pitch. Measured over two texts: 0.96 to 1.02 of the speed asked for from 0.5 to 1.6, 0.93 to 0.98 at 2. Below 80
+        words a minute, which only voices that are played faster can be asked for, it is stretched.
+
+        Phoneme and word times are those of the synthesizer, exact to the sample; to 8 ms where it is stretched.
+        The same voice, text, settings and version give the same bytes.
 
         Raises:
             InvalidText: the text is empty, too long, or has nothing to speak.
@@ -121,15 +126,18 @@ class LocalVoiceProvider:
         from avatar_pipeline.media.types import Audio
 
         matched = _matched_voice(voice)
-        spoken = espeak.speak(check_text(text), matched.settings, self._worker, self._time_limit)
+        pace, slower = espeak.at_speed(matched.settings, settings.speed)
+        spoken = espeak.speak(check_text(text), pace, self._worker, self._time_limit)
         audio = Audio(_to_float(spoken.samples), spoken.rate)
+        if slower < 1.0:
+            audio = slow_down(audio, slower)
         if matched.alpha != 1.0:
             audio = play_faster(audio, matched.alpha)
         samples = audio.samples.astype(np.float64)
         if len(matched.taps):
             samples = apply_filter(samples, matched.taps)
         audio = Audio(_level(samples), spoken.rate)
-        scale = 1.0 / matched.alpha
+        scale = 1.0 / (matched.alpha * slower)
         return Speech(
             audio=audio,
             phonemes=tuple(Phoneme(p.symbol, p.start * scale, p.end * scale) for p in spoken.phonemes),

@@ -6,11 +6,31 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from avatar_pipeline.consent import ConsentRecord
     from avatar_pipeline.media.types import Audio
+
+
+VOICE_PATTERN = r"^(enrol|local):[a-z]{2,3}(-[a-z0-9]{1,8}){0,3}$"
+"""'enrol:<language>': the voice in the video is matched; 'local:<language>': a stock voice."""
+DEFAULT_VOICE = "enrol:en"
+DEFAULT_GREETING = (
+    "Hello, it is good to meet you. I was made from a short video, and now I can read anything that you type."
+)
+
+
+class VoiceSettings(BaseModel):
+    """How a text is to be spoken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    speed: float = Field(default=1.0, ge=0.5, le=2.0, description="1 is the voice's own pace, 2 twice as fast.")
+
+
+NATURAL = VoiceSettings()
+"""A voice as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +99,8 @@ class VoiceProvider(Protocol):
             SpeechNotUsable: the enrolment holds too little speech.
         """
 
-    def synthesize(self, voice: VoiceModel, text: str) -> Speech:
-        """Speak `text`. The same voice, text and version give the same bytes.
+    def synthesize(self, voice: VoiceModel, text: str, settings: VoiceSettings = NATURAL) -> Speech:
+        """Speak `text` as `settings` say. The same voice, text, settings and version give the same bytes.
 
         Raises:
             InvalidText: the text is empty, too long, or has nothing to speak.

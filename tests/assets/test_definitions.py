@@ -16,6 +16,11 @@ HEAVY = (
     *("matplotlib", "PIL", "pyarrow", "kubernetes", "alembic"),
 )
 AVATAR = {"source_video", "landmarks", "isolated_voice", "mesh", "plate", "voice_model", "greeting_clip"}
+SCHEDULES = {
+    "daily_report_schedule": "15 0 * * *",
+    "tidy_up_schedule": "30 3 * * *",
+    "sweep_store_schedule": "0 4 * * 0",
+}
 CLIPS = {"clip_batch_manifest", "synthesized_speech", "rendered_clips"}
 
 
@@ -43,7 +48,7 @@ def test_the_control_plane_loads_the_definitions_without_the_engine() -> None:
         "print(len(list(d.build_defs().resolve_all_asset_specs())))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "10", done.stderr
+    assert done.stdout.strip() == "11", done.stderr
 
 
 def test_loading_reads_no_setting() -> None:
@@ -56,13 +61,13 @@ def test_loading_reads_no_setting() -> None:
 
 def test_every_asset_is_there_and_described(defs: dg.Definitions) -> None:
     specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
-    assert set(specs) == AVATAR | CLIPS
+    assert set(specs) == AVATAR | CLIPS | {"daily_report"}
     for name, spec in specs.items():
         assert spec.description, name
         assert spec.kinds, name
         assert spec.owners == ["team:avatars"], name
         assert spec.code_version, name
-        assert spec.group_name in {"avatar", "clips"}, name
+        assert spec.group_name in {"avatar", "clips", "operations"}, name
 
 
 def test_steps_that_draw_are_tagged_for_a_gpu_and_share_its_pool(defs: dg.Definitions) -> None:
@@ -88,7 +93,8 @@ def test_the_checks_of_an_avatar_block_what_comes_after(defs: dg.Definitions) ->
     checks = {}
     for asset in defs.resolve_asset_graph().assets_defs:
         for spec in asset.check_specs:
-            assert spec.blocking, spec.name
+            # One clip that cannot be made is its request's failure, not its batch's.
+            assert spec.blocking == (spec.name != "all_rendered"), spec.name
             checks[spec.name] = spec.asset_key.to_user_string()
     assert checks == {
         "source_valid": "source_video",
@@ -106,6 +112,17 @@ def test_the_checks_of_an_avatar_block_what_comes_after(defs: dg.Definitions) ->
 def test_the_voice_model_waits_for_the_consent_check(defs: dg.Definitions) -> None:
     graph = defs.resolve_asset_graph()
     assert dg.AssetKey("isolated_voice") in graph.get(dg.AssetKey("voice_model")).parent_keys
+
+
+def test_everything_that_runs_by_itself_is_switched_on(defs: dg.Definitions) -> None:
+    sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
+    assert sensors == dict.fromkeys(
+        ("avatar_intake_sensor", "clip_batch_sensor", "recovery_sensor", "callback_sensor", "nightly_rebuild"),
+        dg.DefaultSensorStatus.RUNNING,
+    )
+    schedules = {name: defs.resolve_schedule_def(name) for name in SCHEDULES}
+    assert {name: schedule.cron_schedule for name, schedule in schedules.items()} == SCHEDULES
+    assert all(schedule.default_status == dg.DefaultScheduleStatus.RUNNING for schedule in schedules.values())
 
 
 def test_both_jobs_are_partitioned_and_run_in_one_process(defs: dg.Definitions) -> None:

@@ -1,155 +1,89 @@
-"""The ledger: registering, claiming and finishing, and what happens when it is done twice."""
+"""The ledger: avatars, artifacts and timings, on SQLite and on PostgreSQL, and what happens when it is done twice."""
 
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
-from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.errors import (
     Conflict,
     EnvironmentProblem,
     InvalidId,
     InvalidInput,
-    InvalidMedia,
     InvalidText,
     NotFound,
 )
-from avatar_pipeline.ledger import migrate
+from avatar_pipeline.ledger.callbacks import CallbackBook
+from avatar_pipeline.ledger.database import open_engine
 from avatar_pipeline.ledger.ledger import Ledger
-from avatar_pipeline.ledger.records import ClipRequest, Timing
-from avatar_pipeline.ledger.schema import Base
+from avatar_pipeline.ledger.messages import ClipRequest
+from avatar_pipeline.ledger.records import AvatarRecord, Timing
+from avatar_pipeline.ledger.schema import RequestEventRow
 from avatar_pipeline.store.artifacts import Artifact, Slot
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-CONSENT = ConsentRecord(
-    consent_id="consent-1",
-    subject="A person",
-    statement="I agree that my likeness and voice are used.",
-    statement_version="1",
-    scope=frozenset({"likeness", "voice"}),
-    given_at=NOW,
-)
+from tests.ledger.desk import BROKEN, CONSENT, NOW, Desk, avatar, clip, register
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(f"sqlite:///{tmp_path}/ledger.db", clock=lambda: NOW)
+def test_registering_the_same_avatar_twice_returns_the_first(desk: Desk) -> None:
+    assert register(desk.ledger, "bob") == register(desk.ledger, "bob")
+    assert [known.id for known in desk.ledger.avatars()] == ["ada", "bob"]
+    assert desk.ledger.avatar("bob").consent == CONSENT
 
 
-def register(ledger: Ledger, avatar_id: str = "ada", **changes: str):
-    values = {"voice": "enrol:en", "greeting": "Hello.", "upload_key": "k1", "source_name": "ada.mp4"} | changes
-    return ledger.register_avatar(avatar_id, consent=CONSENT, **values)
-
-
-def request(number: int, text: str = "Hello.") -> ClipRequest:
-    return ClipRequest(request_id=f"clip-{number}", avatar_id="ada", text=text)
-
-
-def test_registering_the_same_avatar_twice_returns_the_first(ledger: Ledger) -> None:
-    assert register(ledger) == register(ledger)
-    assert [avatar.id for avatar in ledger.avatars()] == ["ada"]
-    assert ledger.avatar("ada").consent == CONSENT
-
-
-def test_an_id_that_is_taken_by_other_footage_is_a_conflict(ledger: Ledger) -> None:
-    register(ledger)
+def test_an_id_that_is_taken_by_other_footage_is_a_conflict(desk: Desk) -> None:
     with pytest.raises(Conflict, match=r"avatar rm ada"):
-        register(ledger, upload_key="k2")
+        register(desk.ledger, upload_key="k2")
 
 
-def test_an_avatar_that_failed_may_be_tried_with_other_footage(ledger: Ledger) -> None:
-    register(ledger)
-    ledger.set_avatar_state("ada", "failed", InvalidMedia("Broken.", remedy="Mend it."))
-    assert ledger.avatar("ada").error == {"code": "invalid_media", "message": "Broken.", "remedy": "Mend it."}
-    assert register(ledger, upload_key="k2").upload_key == "k2"
+def test_an_avatar_that_failed_may_be_tried_with_other_footage(desk: Desk) -> None:
+    desk.has("bob", "failed")
+    assert desk.ledger.avatar("bob").error == BROKEN.as_dict()
+    again = register(desk.ledger, "bob", upload_key="k2")
+    assert (again.upload_key, again.state, again.error) == ("k2", "new", None)
 
 
-def test_an_unknown_avatar_is_not_found(ledger: Ledger) -> None:
+def test_registering_a_ready_avatar_again_leaves_it_ready(desk: Desk) -> None:
+    assert register(desk.ledger).state == "ready"
+
+
+def test_an_unknown_avatar_is_not_found(desk: Desk) -> None:
     with pytest.raises(NotFound, match="'nobody'"):
-        ledger.avatar("nobody")
-    with pytest.raises(NotFound, match="'nobody'"):
-        ledger.submit([ClipRequest(request_id="c-1", avatar_id="nobody", text="Hi.")])
+        desk.ledger.avatar("nobody")
 
 
-def test_a_request_sent_twice_is_one_request(ledger: Ledger) -> None:
-    register(ledger)
-    ledger.submit([request(1), request(2)])
-    ledger.submit([request(2), request(3)])
-    assert [record.request.request_id for record in ledger.requests()] == ["clip-1", "clip-2", "clip-3"]
+def test_many_who_register_the_same_avatar_at_once_all_get_it(desk: Desk) -> None:
+    start = threading.Barrier(8)
+    found: list[AvatarRecord] = []
+
+    def one() -> None:
+        start.wait()
+        found.append(register(desk.ledger, "bob"))
+
+    together(one, 8)
+    assert len(found) == 8
+    assert len(set(found)) == 1
 
 
-def test_a_request_id_never_changes_its_text(ledger: Ledger) -> None:
-    register(ledger)
-    ledger.submit([request(1)])
-    with pytest.raises(Conflict, match="clip-1"):
-        ledger.submit([request(2), request(1, "Something else.")])
-    assert len(ledger.requests()) == 1, "submitting is all or none"
-
-
-def test_a_batch_that_claims_again_gets_the_same_requests(ledger: Ledger) -> None:
-    register(ledger)
-    ledger.submit([request(number) for number in range(5)])
-    first = ledger.claim("batch-1", 3)
-    ledger.submit([request(9)])
-    assert [item.request_id for item in first] == ["clip-0", "clip-1", "clip-2"]
-    assert ledger.claim("batch-1", 3) == first
-    assert [item.request_id for item in ledger.claim("batch-2", 3)] == ["clip-3", "clip-4", "clip-9"]
-    assert ledger.claim("batch-3", 3) == []
-
-
-def test_requests_reserved_for_a_batch_go_to_no_other(ledger: Ledger) -> None:
-    register(ledger)
-    ledger.submit([request(1)], batch_id="batch-1")
-    assert ledger.claim("batch-2", 10) == []
-    assert [item.request_id for item in ledger.claim("batch-1", 10)] == ["clip-1"]
-
-
-def test_a_done_request_is_not_reopened_by_a_late_attempt(ledger: Ledger) -> None:
-    register(ledger)
-    ledger.submit([request(1)])
-    ledger.mark_request("clip-1", "done", clip_key="abc")
-    ledger.mark_request("clip-1", "failed", error=InvalidInput("Late.", remedy="None."))
-    (record,) = ledger.requests(avatar_id="ada")
-    assert (record.state, record.clip_key, record.error) == ("done", "abc", None)
-
-
-def test_parallel_claims_share_no_request(ledger: Ledger) -> None:
-    register(ledger)
-    ledger.submit([request(number) for number in range(40)])
-    claimed: dict[str, list[str]] = {}
-
-    def claim(batch: str) -> None:
-        claimed[batch] = [item.request_id for item in ledger.claim(batch, 7)]
-
-    threads = [threading.Thread(target=claim, args=(f"batch-{number}",)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    everything = [item for batch in claimed.values() for item in batch]
-    assert len(everything) == len(set(everything)) == 40
-
-
-def test_deleting_an_avatar_leaves_nothing_of_it(ledger: Ledger) -> None:
-    register(ledger)
-    register(ledger, "bob")
-    ledger.submit([request(1)])
+def test_deleting_an_avatar_leaves_nothing_of_it(desk: Desk) -> None:
+    desk.has("bob")
+    desk.arrive(clip(1, callback_url="https://example.com/"), avatar("ada"), clip(2, "bob"))
+    desk.book.fail("clip-1", BROKEN)
     artifact = Artifact(Slot.avatar("ada", "mesh"), "k1", "1", {}, {}, {"a": (3, "x")}, {}, "file:///a")
     timing = Timing("avatars", "ada", "mesh", "k1", None, False, 2.5, Decimal("0.526"), Decimal("0.000365"), NOW)
-    ledger.record(artifact, timing)
-    ledger.record(artifact, timing)
-    assert ledger.timings("avatars", "ada") == [timing, timing]
-    ledger.delete_avatar("ada")
-    assert ledger.timings("avatars", "ada") == []
-    assert ledger.requests() == []
-    assert [avatar.id for avatar in ledger.avatars()] == ["bob"]
+    desk.ledger.record(artifact, timing)
+    desk.ledger.record(artifact, timing)
+    assert desk.ledger.timings("avatars", "ada") == [timing, timing]
+    desk.ledger.delete_avatar("ada")
+    assert desk.ledger.timings("avatars", "ada") == []
+    assert [record.request for record in desk.book.list()] == [clip(2, "bob")]
+    assert [known.id for known in desk.ledger.avatars()] == ["bob"]
+    assert CallbackBook(desk.ledger.engine).list() == []
+    with Session(desk.ledger.engine) as session:
+        assert session.scalar(select(func.count()).select_from(RequestEventRow)) == 1
 
 
 def test_a_naive_time_is_refused(tmp_path: Path) -> None:
@@ -158,39 +92,16 @@ def test_a_naive_time_is_refused(tmp_path: Path) -> None:
         register(naive)
 
 
-def test_migrations_make_exactly_the_declared_tables(tmp_path: Path) -> None:
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    ledger = Ledger(f"sqlite:///{tmp_path}/l.db")
-    with ledger.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == migrate.HEAD
-    assert migrate.HEAD in {path.name[:4] for path in (Path(migrate.__file__).parent / "migrations/versions").iterdir()}
+@pytest.mark.parametrize("url_", ["not a url", "", "postgresql://user:s3cret@word@host:port/db"])
+def test_a_bad_ledger_url_is_a_clear_error_that_does_not_repeat_it(url_: str) -> None:
+    with pytest.raises(InvalidInput, match="AVATAR_LEDGER_URL") as raised:
+        Ledger(url_)
+    assert "s3cret" not in str(raised.value)
 
 
-def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
-    errors: list[BaseException] = []
-
-    def open_ledger() -> None:
-        try:
-            Ledger(f"sqlite:///{tmp_path}/together.db").close()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=open_ledger) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert inspect(create_engine(f"sqlite:///{tmp_path}/together.db")).has_table("avatars")
-
-
-@pytest.mark.parametrize("url", ["not a url", ""])
-def test_a_bad_ledger_url_is_a_clear_error_that_does_not_repeat_it(url: str) -> None:
-    with pytest.raises(InvalidInput, match="AVATAR_LEDGER_URL"):
-        Ledger(url)
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_a_postgresql_url_means_psycopg_3(scheme: str) -> None:
+    assert open_engine(f"{scheme}://user@host/db").url.drivername == "postgresql+psycopg"
 
 
 def test_a_database_that_cannot_be_opened_is_a_clear_error(tmp_path: Path) -> None:
@@ -199,10 +110,16 @@ def test_a_database_that_cannot_be_opened_is_a_clear_error(tmp_path: Path) -> No
         Ledger(f"sqlite:///{tmp_path}/ledger.db")
 
 
+def test_a_server_that_is_not_there_is_a_clear_error_without_the_password() -> None:
+    with pytest.raises(EnvironmentProblem, match="cannot be opened") as raised:
+        Ledger("postgresql://user:secret@127.0.0.1:1/db")
+    assert "secret" not in str(raised.value)
+
+
 @pytest.mark.parametrize("text_", ["", "   ", "word " * 1001])
 def test_text_that_cannot_be_a_script_is_refused(text_: str) -> None:
-    with pytest.raises(InvalidText):
-        request(1, text_)
+    with pytest.raises((InvalidText, ValidationError)):
+        clip(1, text=text_)
 
 
 def test_an_id_that_is_no_slug_is_refused() -> None:
@@ -210,11 +127,9 @@ def test_an_id_that_is_no_slug_is_refused() -> None:
         ClipRequest(request_id="../../etc", avatar_id="ada", text="Hi.")
 
 
-@settings(max_examples=25, deadline=None)
-@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=6), queued=st.integers(0, 20))
-def test_every_request_is_claimed_at_most_once_and_in_order(sizes: list[int], queued: int) -> None:
-    ledger = Ledger("sqlite://", clock=lambda: NOW + timedelta(seconds=1))
-    register(ledger)
-    ledger.submit([request(number) for number in range(queued)])
-    taken = [item.request_id for batch, size in enumerate(sizes) for item in ledger.claim(f"batch-{batch}", size)]
-    assert taken == [f"clip-{number}" for number in range(min(queued, sum(sizes)))]
+def together(work, count: int) -> None:
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

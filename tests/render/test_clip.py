@@ -1,7 +1,10 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from avatar_pipeline.errors import InvalidInput
 from avatar_pipeline.media.decode import decode_frames
 from avatar_pipeline.media.probe import probe
 from avatar_pipeline.media.types import Audio, MediaLimits
-from avatar_pipeline.render.clip import SEGMENT_FRAMES, clip_frames, render_clip
+from avatar_pipeline.render.clip import ClipReport, clip_frames, clip_side, render_clip, segment_frames
 from avatar_pipeline.render.curves import lip_gap
 from avatar_pipeline.render.loop import plate_indices
 from avatar_pipeline.render.verify import measure_lip_gap, verify_clip
@@ -131,7 +134,7 @@ render_clip(**inputs, out=folder / "clip.mp4", checkpoints=FolderCheckpoints(fol
 def test_another_process_renders_the_same_bytes(rendered, footage, plate, weights, audio, tmp_path):
     import pickle
 
-    count = SEGMENT_FRAMES
+    count = segment_frames()
     short = Audio(audio.samples[: count * RATE // 25], RATE)
     inputs = {"mesh": footage.mesh, "plate": plate, "weights": weights[:count], "audio": short}
     (tmp_path / "inputs.pickle").write_bytes(pickle.dumps(inputs))
@@ -181,6 +184,19 @@ def test_a_smaller_picture_can_be_asked_for(footage, plate, weights, audio, tmp_
 
 
 @pytest.mark.parametrize(
+    ("asked", "side"),
+    [(None, None), (288, None), (289, None), (4000, None), (287, 286), (286, 286), (145, 144), (64, 64)],
+)
+def test_a_picture_is_reduced_to_an_even_side_and_never_enlarged(asked, side):
+    assert clip_side(512, 288, asked) == side
+
+
+def test_a_side_too_small_to_draw_is_refused():
+    with pytest.raises(InvalidInput, match="63 px"):
+        clip_side(512, 288, 63)
+
+
+@pytest.mark.parametrize(
     ("samples", "rate", "frames"), [(16000, 16000, 25), (16001, 16000, 26), (1, 16000, 1), (22050 * 3 + 1, 22050, 76)]
 )
 def test_frames_cover_the_sound_exactly(samples, rate, frames):
@@ -213,3 +229,75 @@ def test_a_plate_of_another_mesh_is_refused(footage, plate, weights, audio, tmp_
             out=tmp_path / "clip.mp4",
             checkpoints=FolderCheckpoints(tmp_path),
         )
+
+
+@dataclass(frozen=True)
+class Other:
+    """A clip of the same sound at another rate and size."""
+
+    folder: Path
+    report: ClipReport
+    inputs: dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=[(10, 201), (15, None), (30, 240), (60, None)], ids=str)
+def other(request, footage, plate, audio, tmp_path_factory):
+    rate, side = request.param
+    fps = Fraction(rate)
+    time = np.arange(clip_frames(audio, fps)) / rate
+    values = np.zeros((len(time), len(footage.mesh.morph_names)), np.float32)
+    values[:, 0] = np.where(time < 1.0, 0.0, 0.5 - 0.5 * np.cos(2 * np.pi * 1.5 * (time - 1.0)))
+    inputs = {"mesh": footage.mesh, "plate": plate, "weights": values, "audio": audio, "fps": fps, "short_side": side}
+    folder = tmp_path_factory.mktemp("other")
+    report = render_clip(**inputs, out=folder / "clip.mp4", checkpoints=FolderCheckpoints(folder / "segments"))
+    return Other(folder, report, inputs)
+
+
+def test_a_clip_has_the_frames_the_rate_and_the_size_asked_for_and_is_as_long_as_its_sound(other):
+    import av
+
+    fps, side = other.inputs["fps"], (other.inputs["short_side"] or 288) // 2 * 2
+    with av.open(str(other.folder / "clip.mp4")) as container:
+        video, sound = container.streams.video[0], container.streams.audio[0]
+        assert (video.average_rate, video.frames) == (fps, -(-33 * fps.numerator // 10))
+        assert (video.width, video.height) == (side, side)
+        lasts = [Fraction(stream.duration) * stream.time_base for stream in (video, sound)]
+    assert lasts[0] == video.frames / fps
+    assert abs(lasts[1] - lasts[0]) < 1 / fps
+    assert 0 <= lasts[0] - Fraction(33, 10) < 1 / fps
+    assert other.report.frames == sum(1 for _ in decode_frames(other.folder / "clip.mp4"))
+
+
+def test_the_lips_follow_at_any_rate_and_size(other):
+    mesh, weights = other.inputs["mesh"], other.inputs["weights"]
+    report = verify_clip(other.folder / "clip.mp4", mesh, lip_gap(mesh, weights), fps=other.inputs["fps"])
+    assert report.passed and report.judged_by == "correlation"
+    assert report.lag_frames == 0
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_resumed_clip_equals_an_undisturbed_one_at_any_rate_and_size(other, kept, tmp_path):
+    name = f"segment-{kept:05d}.mp4"
+    checkpoints = FolderCheckpoints(tmp_path / "segments")
+    with checkpoints.put(name) as path:
+        path.write_bytes((other.folder / "segments" / name).read_bytes())
+    report = render_clip(**other.inputs, out=tmp_path / "clip.mp4", checkpoints=checkpoints)
+    assert (report.resumed_segments, report.segments) == (1, 2)
+    assert sha256(tmp_path / "clip.mp4") == sha256(other.folder / "clip.mp4")
+
+
+def test_every_rate_that_can_be_asked_for_is_exactly_that_of_the_file(tmp_path):
+    import av
+
+    from avatar_pipeline.media.encode import encode_segment, join_segments
+
+    grey = np.full((96, 64), 128, np.uint8)
+    for rate in range(10, 61):
+        paths = [tmp_path / f"{rate}-{number}.mp4" for number in range(2)]
+        for path in paths:
+            encode_segment(path, [grey] * 3, width=64, height=64, fps=Fraction(rate))
+        join_segments(paths, tmp_path / "clip.mp4")
+        with av.open(str(tmp_path / "clip.mp4")) as container:
+            video = container.streams.video[0]
+            assert video.average_rate == rate
+            assert Fraction(video.duration) * video.time_base == Fraction(6, rate)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from avatar_pipeline.errors import EnvironmentProblem, InvalidInput, InvalidText
-from avatar_pipeline.voice.espeak import EspeakVoice, Settings, list_voices, resolve_voice, speak
+from avatar_pipeline.voice.espeak import SLOWEST, EspeakVoice, Settings, at_speed, list_voices, resolve_voice, speak
 
 ENGLISH = Settings("gmw/en-US")
 
@@ -106,6 +106,16 @@ def test_unknown_languages_are_refused_with_some_that_are_known(voices: tuple[Es
     with pytest.raises(InvalidInput, match="does not speak the language") as refusal:
         resolve_voice(language, voices)
     assert "en, es, fr" in refusal.value.remedy
+
+
+@pytest.mark.parametrize("speed", [0.5, 0.7, 1.0, 2.0])
+@pytest.mark.parametrize("rate", [121, 165, 223])
+def test_a_speed_is_reached_by_the_rate_and_the_rest_by_playing_slower(rate: int, speed: float) -> None:
+    """121 to 223 words a minute are what matched voices ask for."""
+    settings, slower = at_speed(Settings("gmw/en-US", rate=rate), speed)
+    assert settings.rate * slower == pytest.approx(rate * speed, abs=0.5)
+    assert slower == 1.0 or settings.rate == SLOWEST
+    assert at_speed(settings, 1.0) == (settings, 1.0)
 
 
 def test_text_that_makes_no_sound_is_refused() -> None:

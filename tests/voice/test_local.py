@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from avatar_pipeline.media.types import Audio
 from avatar_pipeline.voice.local import LocalVoiceProvider
 from avatar_pipeline.voice.pitch import track_pitch
 from avatar_pipeline.voice.spectrum import apply_filter, average_spectrum, spectral_distance
-from avatar_pipeline.voice.types import VoiceModel
+from avatar_pipeline.voice.types import VoiceModel, VoiceSettings
 from tests.voice.conftest import NOW, PASSAGE, join, load, say
 
 SENTENCES = (
@@ -113,6 +114,54 @@ def test_times_of_a_matched_voice_are_those_of_its_sound(provider: LocalVoicePro
         if phoneme.symbol == "p":
             start = int((phoneme.start + 0.008) * rate)
             assert np.sqrt(np.mean(samples[start : start + 200] ** 2)) < 0.15 * level
+
+
+@pytest.mark.parametrize("kind", ["stock", "matched"])
+def test_the_voices_own_speed_is_no_setting(
+    provider: LocalVoiceProvider, request: pytest.FixtureRequest, kind: str
+) -> None:
+    voice = request.getfixturevalue(kind)
+    one, two = provider.synthesize(voice, PASSAGE), provider.synthesize(voice, PASSAGE, VoiceSettings(speed=1.0))
+    assert one.audio.samples.tobytes() == two.audio.samples.tobytes()
+    assert (one.phonemes, one.words) == (two.phonemes, two.words)
+
+
+@pytest.mark.parametrize("kind", ["stock", "matched", "high"])
+@pytest.mark.parametrize("speed", [0.5, 0.7, 1.25, 1.6, 2.0])
+def test_speech_has_the_speed_asked_for_the_same_pitch_and_times_of_its_own_sound(
+    provider: LocalVoiceProvider, matched: VoiceModel, request: pytest.FixtureRequest, kind: str, speed: float
+) -> None:
+    """A high voice, played 1.3 times as fast, asks eSpeak NG at half speed for less than it can: 64 words a minute."""
+    high = matched.model_copy(update={"parameters": matched.parameters | {"alpha": 1.3, "rate": 127}})
+    voice = high if kind == "high" else request.getfixturevalue(kind)
+    natural = provider.synthesize(voice, PASSAGE)
+    speech = provider.synthesize(voice, PASSAGE, VoiceSettings(speed=speed))
+    assert natural.audio.seconds / speech.audio.seconds == pytest.approx(speed, rel=0.1)
+    pitches = [track_pitch(said.audio).median_and_spread()[0] for said in (natural, speech)]
+    assert pitches[1] == pytest.approx(pitches[0], rel=0.06)
+    assert speech.phonemes[0].start == 0
+    assert speech.phonemes[-1].end == pytest.approx(speech.audio.seconds, abs=1 / 22_050)
+    assert all(one.end == two.start for one, two in itertools.pairwise(speech.phonemes))
+    assert all(phoneme.end > phoneme.start for phoneme in speech.phonemes)
+    assert [word.text for word in speech.words] == [word.text for word in natural.words]
+    assert all(one.start < one.end <= two.start for one, two in itertools.pairwise(speech.words))
+    assert speech.words[-1].end <= speech.audio.seconds
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.3])
+@pytest.mark.parametrize("speed", [0.5, 1.6])
+def test_at_any_speed_the_lips_are_shut_where_the_sound_is(
+    provider: LocalVoiceProvider, stock: VoiceModel, alpha: float, speed: float
+) -> None:
+    voice = stock.model_copy(update={"parameters": stock.parameters | {"alpha": alpha, "rate": round(165 / alpha)}})
+    speech = provider.synthesize(voice, "A happy puppy stopped upon the open paper.", VoiceSettings(speed=speed))
+    samples, rate = speech.audio.samples, speech.audio.rate
+    level = np.sqrt(np.mean(samples**2))
+    closures = [phoneme for phoneme in speech.phonemes if phoneme.symbol == "p"]
+    assert len(closures) > 5
+    for phoneme in closures:
+        start = int((phoneme.start + 0.010) * rate)
+        assert np.sqrt(np.mean(samples[start : start + 150] ** 2)) < 0.15 * level
 
 
 def test_other_languages_speak(provider: LocalVoiceProvider) -> None:

@@ -1,0 +1,1 @@
+"""Webhooks: signed, guarded against private addresses, delivered at least once."""

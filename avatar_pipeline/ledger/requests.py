@@ -1,0 +1,314 @@
+"""The book of requests: every wish for a clip or an avatar, from queued to its end. Every method is one transaction."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import Engine, Select, exists, func, select
+from sqlalchemy.orm import aliased
+
+from avatar_pipeline.clock import Clock, utc_now
+from avatar_pipeline.errors import AvatarError, Conflict, InvalidInput
+from avatar_pipeline.ledger import arrivals, claiming, steps
+from avatar_pipeline.ledger.database import chunks, delete_in_pages, reading, writing
+from avatar_pipeline.ledger.messages import ClipRequest, Request
+from avatar_pipeline.ledger.records import (
+    Arrival,
+    Backlog,
+    OpenBatch,
+    RequestEvent,
+    RequestKind,
+    RequestRecord,
+    RequestState,
+)
+from avatar_pipeline.ledger.schema import AT_WORK, AVATARS, WAITING, AvatarRow, BatchRow, RequestEventRow, RequestRow
+
+__all__ = ["Arrival", "RequestBook"]
+
+
+class RequestBook:
+    """Requests in the ledger.
+
+    `weights` are tenants' shares beside the others', 1 for one that is not named.
+
+    Raises:
+        InvalidInput: a weight is not above zero.
+    """
+
+    def __init__(self, engine: Engine, *, clock: Clock = utc_now, weights: Mapping[str, float] | None = None) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._weights = dict(weights or {})
+        for tenant, weight in self._weights.items():
+            if not 0 < weight < float("inf"):
+                raise InvalidInput(
+                    f"AVATAR_TENANT_WEIGHTS gives {tenant} the weight {weight:g}; a weight is above zero.",
+                    remedy="Give it a small weight, such as 0.1, to let the others go first.",
+                )
+
+    # Arriving
+
+    def submit(self, requests: Sequence[Request], *, batch_id: str | None = None) -> builtins.list[str]:
+        """Queue requests, all or none, and return the ids that are new; one that is known already changes nothing.
+
+        `batch_id` reserves them for that batch; without it the next batch that claims may take them.
+
+        Raises:
+            NotFound: a clip's avatar does not exist.
+            Conflict: a request id is known with other content.
+        """
+        now = self._clock()
+        with writing(self._engine, durable=True) as session:
+            arrivals.require_avatars(session, requests)
+            taken = arrivals.take_in(session, [Arrival(request, now) for request in requests], now, batch_id=batch_id)
+            for conflict in filter(None, taken.conflicts):
+                raise conflict
+            return taken.new
+
+    def take_in(self, entries: Sequence[Arrival]) -> builtins.list[Conflict | None]:
+        """Queue what came out of a queue; when this returns, the messages may be deleted.
+
+        What is known already changes nothing. Where an id is known with other content, the conflict is returned in the
+        entry's place; it does not hold up the others. The avatar need not be there yet.
+        """
+        now = self._clock()
+        with writing(self._engine, durable=True) as session:
+            return arrivals.take_in(session, entries, now).conflicts
+
+    # Working
+
+    def claim(self, batch_id: str, limit: int) -> builtins.list[ClipRequest]:
+        """Give a batch its requests, in the order in which to work on them, those of one avatar together.
+
+        Claiming again returns the same: a batch that died before its manifest was written gets its requests back. It
+        may be fewer than `limit` although more wait: see `fairness.room_for`.
+        """
+        now = self._clock()
+        with reading(self._engine) as session:
+            # A hundred thousand clips that wait for their avatars are not searched under the write lock for nothing.
+            most = limit if claiming.anything_waits(session) else 0
+        with writing(self._engine) as session:
+            claiming.claim(session, batch_id, most, now, self._weights)
+            mine = select(RequestRow.payload).where(RequestRow.batch_id == batch_id)
+            rows = session.scalars(mine.order_by(RequestRow.place, RequestRow.position))
+            return [ClipRequest.model_validate(payload) for payload in rows]
+
+    def begin(self, request_id: str, *, max_attempts: int) -> bool:
+        """Begin (or begin again) to work on a request. False if there is nothing to do: it is final, or held.
+
+        Raises:
+            NotFound: there is no such request; perhaps its avatar was removed.
+            WorkerLost: it was begun `max_attempts` times already; it has failed now.
+            DeadlinePassed: it was never begun, and now it is too late; it has failed now.
+        """
+        now = self._clock()
+        with writing(self._engine) as session:
+            begun = steps.begin(session, request_id, now, max_attempts=max_attempts)
+        if isinstance(begun, AvatarError):
+            raise begun
+        return begun
+
+    def finish(self, request_id: str, *, clip_key: str | None, uri: str | None = None) -> bool:
+        """Record that a request is done; true for the one call that did it. `uri` is told to its callback."""
+        now = self._clock()
+        with writing(self._engine) as session:
+            return steps.finish(session, request_id, steps.Finished(clip_key, uri), now)
+
+    def fail(self, request_id: str, error: AvatarError) -> bool:
+        """Record that a request failed for good; true for the one call that did it."""
+        now = self._clock()
+        with writing(self._engine) as session:
+            return steps.finish(session, request_id, steps.Finished(error=error), now)
+
+    def hold(self, request_id: str, note: str) -> bool:
+        """Keep a request that is not final from being worked on, until it is released; true if it was not held yet."""
+        now = self._clock()
+        with writing(self._engine) as session:
+            return steps.hold(session, request_id, note, now)
+
+    def release(self, request_id: str) -> bool:
+        """Let a held request go on: in its batch if it has one, else it waits for one. True if it was held."""
+        now = self._clock()
+        with writing(self._engine) as session:
+            return steps.release(session, request_id, now)
+
+    def expire(self, *, unknown_avatar: timedelta, limit: int = 1000) -> int:
+        """Fail up to `limit` requests that are of no use any more, and return how many.
+
+        These are: those that wait and were not begun before their deadline; clips of an avatar that failed; and clips
+        that have waited for `unknown_avatar` for an avatar that nobody knows. An avatar that is asked for and not made
+        yet is known, and has not failed.
+        """
+        now = self._clock()
+        with writing(self._engine) as session:
+            return steps.expire(session, now, unknown_avatar=unknown_avatar, limit=limit)
+
+    # Looking
+
+    def get(self, request_id: str) -> RequestRecord:
+        """Return one request.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        with reading(self._engine) as session:
+            row = session.get(RequestRow, request_id)
+            if row is None:
+                raise steps.not_found(request_id)
+            return _record(row)
+
+    def list(
+        self,
+        *,
+        kind: RequestKind | None = None,
+        avatar_id: str | None = None,
+        batch_id: str | None = None,
+        tenant: str | None = None,
+        states: Sequence[RequestState] = (),
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> builtins.list[RequestRecord]:
+        """Return the requests that fit all that is given, as they came; those of one batch in the batch's order."""
+        query = select(RequestRow)
+        wanted = {"kind": kind, "avatar_id": avatar_id, "batch_id": batch_id, "tenant": tenant}
+        query = query.filter_by(**{name: value for name, value in wanted.items() if value is not None})
+        if states:
+            query = query.where(RequestRow.state.in_(states))
+        order = (RequestRow.position, RequestRow.id)
+        if newest_first:
+            query = query.order_by(*(column.desc() for column in order))
+        elif batch_id is not None:
+            query = query.order_by(RequestRow.place, *order)
+        else:
+            query = query.order_by(*order)
+        return self._records(query.limit(limit))
+
+    def waiting_avatars(self, limit: int) -> builtins.list[RequestRecord]:
+        """Return up to `limit` avatar requests that are neither final nor held, by priority, then as they came."""
+        query = select(RequestRow).where(AVATARS)
+        return self._records(query.order_by(RequestRow.priority.desc(), RequestRow.position).limit(limit))
+
+    def history(self, request_id: str) -> builtins.list[RequestEvent]:
+        """Return the steps of a request, first to last; none if it is not known."""
+        steps_ = select(RequestEventRow).where(RequestEventRow.request_id == request_id).order_by(RequestEventRow.id)
+        with reading(self._engine) as session:
+            return [RequestEvent(cast(RequestState, row.state), row.note, row.at) for row in session.scalars(steps_)]
+
+    def counts(self) -> dict[tuple[RequestKind, RequestState], int]:
+        """Count the requests of each kind in each state that any is in."""
+        query = select(RequestRow.kind, RequestRow.state, func.count())
+        found: dict[tuple[RequestKind, RequestState], int] = {}
+        with reading(self._engine) as session:
+            # Two queries, for each is then read out of an index.
+            for part in (RequestRow.finished_at.is_(None), RequestRow.finished_at.is_not(None)):
+                for kind, state, number in session.execute(
+                    query.where(part).group_by(RequestRow.kind, RequestRow.state)
+                ):
+                    found[cast(RequestKind, kind), cast(RequestState, state)] = number
+        return found
+
+    def backlog(self) -> Backlog:
+        """Measure the clip requests that a batch could claim now: queued, in no batch, of an avatar that is ready."""
+        by_avatar = (
+            select(RequestRow.avatar_id, func.count().label("waiting"), func.min(RequestRow.sent_at).label("oldest"))
+            .where(WAITING)
+            .group_by(RequestRow.avatar_id)
+            .subquery()
+        )
+        query = (
+            select(func.sum(by_avatar.c.waiting), func.min(by_avatar.c.oldest))
+            .join(AvatarRow, AvatarRow.id == by_avatar.c.avatar_id)
+            .where(AvatarRow.state == "ready")
+        )
+        now = self._clock()
+        with reading(self._engine) as session:
+            waiting, oldest = session.execute(query).one()
+        return Backlog(int(waiting or 0), None if oldest is None else max(now - oldest, timedelta(0)))
+
+    # Batches
+
+    def open_batches(self) -> builtins.list[OpenBatch]:
+        """Return the batches that have something to do, the first claimed first.
+
+        That is a request which is claimed or running, or reserved for the batch and never claimed: whoever reserved it
+        may have been killed in between, and no other batch may have it.
+        """
+        since = func.coalesce(func.min(RequestRow.claimed_at), func.min(RequestRow.created_at))
+        query = (
+            select(RequestRow.batch_id, func.count(), since)
+            .where(AT_WORK)
+            .group_by(RequestRow.batch_id)
+            .order_by(since, RequestRow.batch_id)
+        )
+        with reading(self._engine) as session:
+            return [OpenBatch(str(name), number, cast(datetime, at)) for name, number, at in session.execute(query)]
+
+    def batches_of(self, avatar_id: str) -> builtins.list[str]:
+        """Return the ids of the batches that hold requests of this avatar and of no other."""
+        other = aliased(RequestRow)
+        shared = select(other.id).where(other.batch_id == RequestRow.batch_id, other.avatar_id != avatar_id).exists()
+        query = select(RequestRow.batch_id).where(
+            RequestRow.avatar_id == avatar_id, RequestRow.batch_id.is_not(None), ~shared
+        )
+        with reading(self._engine) as session:
+            return [str(name) for name in session.scalars(query.distinct().order_by(RequestRow.batch_id))]
+
+    def batches_with_claims(self, batch_ids: Iterable[str | None]) -> set[str]:
+        """Return those of these batches that have claimed, so claim no more of what waits."""
+        found: set[str] = set()
+        with reading(self._engine) as session:
+            for some in chunks([batch_id for batch_id in batch_ids if batch_id is not None]):
+                found |= set(session.scalars(select(BatchRow.id).where(BatchRow.id.in_(some))))
+        return found
+
+    def unfinished_batches(self) -> set[str]:
+        """Return the batches with requests that are neither done nor failed, in whatever state these are."""
+        query = select(RequestRow.batch_id).distinct().where(RequestRow.finished_at.is_(None))
+        with reading(self._engine) as session:
+            return {name for name in session.scalars(query.where(RequestRow.batch_id.is_not(None))) if name}
+
+    def last_change_of_batches(self, batch_ids: Sequence[str]) -> dict[str, datetime]:
+        """Return, for those of these batches that have requests, when last anything happened to one of them."""
+        times = [
+            getattr(RequestRow, name) for name in ("created_at", "claimed_at", "started_at", "held_at", "finished_at")
+        ]
+        changed: dict[str, datetime] = {}
+        with reading(self._engine) as session:
+            for some in chunks(batch_ids):
+                query = select(RequestRow.batch_id, *map(func.max, times)).where(RequestRow.batch_id.in_(some))
+                for name, *latest in session.execute(query.group_by(RequestRow.batch_id)):
+                    changed[str(name)] = max(moment for moment in latest if moment is not None)
+        return changed
+
+    def prune_batches(self, before: datetime) -> int:
+        """Forget the batches that claimed before `before` and have no unfinished request; return how many.
+
+        Their requests stay. A batch that is forgotten and got nothing could claim again, so `before` lies further back
+        than anybody runs a batch.
+        """
+        unfinished = exists().where(RequestRow.batch_id == BatchRow.id, RequestRow.finished_at.is_(None))
+        return delete_in_pages(self._engine, BatchRow.id, BatchRow.claimed_at < before, ~unfinished)
+
+    def _records(self, query: Select[Any]) -> builtins.list[RequestRecord]:
+        with reading(self._engine) as session:
+            return [_record(row) for row in session.scalars(query)]
+
+
+def _record(row: RequestRow) -> RequestRecord:
+    return RequestRecord(
+        request=arrivals.parse(row.kind, row.payload),
+        state=cast(RequestState, row.state),
+        batch_id=row.batch_id,
+        attempts=row.attempts,
+        clip_key=row.clip_key,
+        error=row.error,
+        sent_at=row.sent_at,
+        created_at=row.created_at,
+        claimed_at=row.claimed_at,
+        started_at=row.started_at,
+        held_at=row.held_at,
+        finished_at=row.finished_at,
+    )

@@ -1,0 +1,43 @@
+"""The clip batch sensor: opens as many batches as the capacity decision wants. It never receives a message itself."""
+
+import secrets
+
+import dagster as dg
+
+from assets.jobs import make_clip_batch
+from assets.partitions import clip_batches
+from avatar_pipeline.scaling.capacity import decide
+from avatar_pipeline.scaling.recovery import run_key
+from avatar_pipeline.stages.dispatch import capacity_policy, signals
+from resources.line import LineResource
+from sensors.runs import is_parked, runs_in_flight
+
+
+@dg.sensor(
+    job=make_clip_batch,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Opens clip batches by the depth and the age of what is queued.",
+)
+def clip_batch_sensor(context: dg.SensorEvaluationContext, line: LineResource) -> dg.SensorResult:
+    """Measure the backlog, decide, and ask for that many new batches."""
+    instance = context.instance
+    runs = runs_in_flight(instance, [make_clip_batch.name])
+    with line.look() as bench:
+        at_work = {run.partition for run in runs}
+        # A batch that waits to be run again is open too: while nothing succeeds, nothing more is claimed.
+        open_batches = at_work | {
+            batch.batch_id for batch in bench.requests.open_batches() if not is_parked(instance, batch.batch_id)
+        }
+        unclaimed = len(at_work - bench.requests.batches_with_claims(list(at_work)))
+        measured = signals(bench, open_batches=len(open_batches), unclaimed_batches=unclaimed)
+        decision = decide(measured, capacity_policy(bench))
+        now = bench.clock()
+    if decision.open == 0:
+        return dg.SensorResult(skip_reason=decision.reason)
+    context.log.info(decision.reason)
+    names = [f"batch-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}" for _ in range(decision.open)]
+    return dg.SensorResult(
+        dynamic_partitions_requests=[clip_batches.build_add_request(names)],
+        run_requests=[dg.RunRequest(run_key=run_key(name, []), partition_key=name) for name in names],
+    )

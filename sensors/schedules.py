@@ -1,0 +1,35 @@
+"""Schedules: the daily report, and the cleaning of the house. All in UTC; the nightly rebuild is in `automation`."""
+
+import dagster as dg
+
+from assets.housekeeping import sweep_store, tidy_up
+from assets.jobs import report_day
+
+daily_report_schedule = dg.build_schedule_from_partitioned_job(
+    report_day,
+    name="daily_report_schedule",
+    hour_of_day=0,
+    minute_of_hour=15,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The report of the day before.",
+)
+
+tidy_up_schedule = dg.ScheduleDefinition(
+    name="tidy_up_schedule",
+    job=tidy_up,
+    cron_schedule="30 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Takes away old batch partitions, and uploads whose time is over.",
+)
+
+sweep_store_schedule = dg.ScheduleDefinition(
+    name="sweep_store_schedule",
+    job=sweep_store,
+    cron_schedule="0 4 * * 0",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Deletes from the store what nobody owns.",
+)
+
+schedules = [daily_report_schedule, tidy_up_schedule, sweep_store_schedule]
