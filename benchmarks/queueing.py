@@ -225,12 +225,12 @@ def ticks(backlog: int) -> None:
 
 def tick(defs: dg.Definitions, name: str, instance: dg.DagsterInstance) -> float:
     """Evaluate a sensor once and return the seconds."""
-    context = dg.build_sensor_context(
+    with dg.build_sensor_context(
         instance=instance, definitions=defs, sensor_name=name, resources=default_resources()
-    )
-    start = time.perf_counter()
-    defs.resolve_sensor_def(name)(context)
-    return time.perf_counter() - start
+    ) as context:
+        start = time.perf_counter()
+        defs.resolve_sensor_def(name)(context)
+        return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def make_manifest(line: Line, batch_id: str) -> StageResult:
     if (existing := line.store.current(slot)) is not None:
         recipe = Recipe(slot, existing.code_version, existing.inputs, existing.params)
         return produce(line, recipe, _never)
-    drained = drain(line, "clip")
+    drained = drain(line, "clip", patient=line.requests.backlog().waiting < line.settings.batch_size)
     line.requests.expire(unknown_avatar=timedelta(seconds=line.settings.unknown_avatar_seconds))
     requests = line.requests.claim(batch_id, line.settings.batch_size)
 

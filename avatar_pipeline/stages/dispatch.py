@@ -36,17 +36,19 @@ class Drained:
     oldest_age: timedelta
 
 
-def drain(line: Line, kind: RequestKind, *, limit: int = MOST) -> Drained:
+def drain(line: Line, kind: RequestKind, *, limit: int = MOST, patient: bool = True) -> Drained:
     """Take the messages of a queue into the ledger.
 
     A message is deleted only when the ledger has its request; killed before that, it is delivered again and known by
     its request id. A malformed message, and one whose request id is known with another content, goes to the
     dead-letter queue with the reason, and does not hold up the others; so does one that the database cannot store.
+
+    `patient`: SQS may look around a while for the first message; not worth it where there is work enough already.
     """
     queue = line.queues.clips if kind == "clip" else line.queues.avatars
     visibility = timedelta(seconds=line.settings.visibility_seconds)
     # Queues in the ledger see all there is at once.
-    wait = LONG_POLL if line.settings.queue == "sqs" else timedelta(0)
+    wait = LONG_POLL if patient and line.settings.queue == "sqs" else timedelta(0)
     received = new = refused = 0
     oldest = line.clock()
     while received < limit:
