@@ -5,17 +5,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from avatar_pipeline.ledger.beats import Beats
-from avatar_pipeline.ledger.requests import RequestBook
-from avatar_pipeline.queues.open import open_queues
 from sqlalchemy.orm import Session
 
 from avatar_pipeline.clock import Clock
 from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.errors import AvatarError
+from avatar_pipeline.ledger.beats import Beats
 from avatar_pipeline.ledger.callbacks import CallbackBook
 from avatar_pipeline.ledger.ledger import Ledger
+from avatar_pipeline.ledger.requests import RequestBook
 from avatar_pipeline.ledger.schema import ArtifactRow, AvatarRow, Base, RequestRow, TimingRow
+from avatar_pipeline.queues.open import open_queues
 from avatar_pipeline.settings import Settings
 from avatar_pipeline.stages.line import Line
 from avatar_pipeline.store.artifacts import ArtifactStore
