@@ -7,10 +7,10 @@ import dagster as dg
 from assets.jobs import make_clip_batch
 from assets.partitions import clip_batches
 from avatar_pipeline.scaling.capacity import decide
-from avatar_pipeline.scaling.recovery import run_key
+from avatar_pipeline.scaling.recovery import is_parked, run_key
 from avatar_pipeline.stages.dispatch import capacity_policy, signals
 from resources.line import LineResource
-from sensors.runs import is_parked, runs_in_flight
+from sensors.runs import runs_in_flight, runs_of
 
 
 @dg.sensor(
@@ -27,7 +27,9 @@ def clip_batch_sensor(context: dg.SensorEvaluationContext, line: LineResource) -
         at_work = {run.partition for run in runs}
         # A batch that waits to be run again is open too: while nothing succeeds, nothing more is claimed.
         open_batches = at_work | {
-            batch.batch_id for batch in bench.requests.open_batches() if not is_parked(instance, batch.batch_id)
+            batch.batch_id
+            for batch in bench.requests.open_batches()
+            if not is_parked(runs_of(instance, batch.batch_id))
         }
         unclaimed = len(at_work - bench.requests.batches_with_claims(list(at_work)))
         measured = signals(bench, open_batches=len(open_batches), unclaimed_batches=unclaimed)

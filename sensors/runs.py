@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from avatar_pipeline.scaling.recovery import RETRY_GRACE, RunSeen, RunStatus, next_turn
+from avatar_pipeline.scaling.recovery import RunSeen, RunStatus
 
 PARTITION_TAG = "dagster/partition"
 WILL_RETRY_TAG = "dagster/will_retry"
@@ -42,12 +42,6 @@ def runs_of(instance: dg.DagsterInstance, partition: str, *, tags: dict[str, str
     """Return all runs for one partition, whichever job or backfill they belong to."""
     chosen = dg.RunsFilter(tags={PARTITION_TAG: partition} | (tags or {}))
     return _seen(instance.get_run_records(chosen, limit=1000))
-
-
-def is_parked(instance: dg.DagsterInstance, partition: str) -> bool:
-    """Return whether a person called off the last run for this partition."""
-    runs = runs_of(instance, partition)
-    return next_turn(runs, datetime.now(UTC), grace=RETRY_GRACE, max_attempts=1) == "park"
 
 
 def _seen(records: Sequence[dg.RunRecord]) -> list[RunSeen]:

@@ -141,10 +141,10 @@ def next_turn(
     """
     if any(run.in_flight for run in runs):
         return "wait"
-    last = max(runs, key=lambda run: (_end_of(run), run.run_id), default=None)
+    last = _last(runs)
     if last is None:
         return 0
-    if last.status == "canceled":
+    if is_parked(runs):
         return "park"
     good = max((_end_of(run) for run in runs if run.status == "succeeded"), default=_LONG_AGO)
     failures = sum(run.status == "failed" and _end_of(run) >= good for run in runs)
@@ -157,13 +157,19 @@ def next_turn(
     return "give_up" if failures >= max_attempts else len(runs)
 
 
+def is_parked(runs: Sequence[RunSeen]) -> bool:
+    """Return whether a person called off the last of these runs, and none has begun since."""
+    last = _last(runs)
+    return last is not None and last.status == "canceled" and not any(run.in_flight for run in runs)
+
+
 def run_key(name: str, runs: Sequence[RunSeen]) -> str:
     """Return the key under which the next run of something is asked for: the same until that run is there.
 
     It names the run before it, not a number: numbers repeat when somebody deletes a run, and an orchestrator that knows
     the key already would never run it.
     """
-    last = max(runs, key=lambda run: (_end_of(run), run.run_id), default=None)
+    last = _last(runs)
     return f"{name}:{last.run_id if last else 'first'}"
 
 
@@ -185,6 +191,10 @@ def prunable(batches: Sequence[BatchSeen], now: datetime, keep: timedelta) -> li
 def _is_silent(run: RunSeen, beats: Mapping[str, datetime], since: datetime) -> bool:
     signs = [sign for sign in (run.started_at, beats.get(run.run_id)) if sign is not None]
     return bool(signs) and max(signs) < since
+
+
+def _last(runs: Sequence[RunSeen]) -> RunSeen | None:
+    return max(runs, key=lambda run: (_end_of(run), run.run_id), default=None)
 
 
 def _end_of(run: RunSeen) -> datetime:
