@@ -35,7 +35,7 @@ from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.queues.parse import dump
 from avatar_pipeline.queues.sqs import create_queues
 from avatar_pipeline.settings import read_settings
-from avatar_pipeline.stages.batches import make_manifest
+from avatar_pipeline.stages.batches import make_manifest, read_manifest
 from avatar_pipeline.stages.dispatch import drain
 from avatar_pipeline.stages.line import Line, open_line
 
@@ -121,12 +121,12 @@ def ours(queue: str, endpoint: str, count: int, batch: int, turn: int) -> float:
 
 def finish_batch(line: Line, batch_id: str) -> int:
     """Do what a batch does, but for making clips: claim, manifest, begin and finish each."""
-    manifest = make_manifest(line, batch_id)
-    requests = manifest.artifact.params["requests"]
-    for entry in requests:  # type: ignore[union-attr]
-        line.requests.begin(entry["request_id"], max_attempts=5)  # type: ignore[index,call-overload]
-        line.requests.finish(entry["request_id"], clip_key="0" * 64, uri="file:///clip.mp4")  # type: ignore[index,call-overload]
-    return len(requests)  # type: ignore[arg-type]
+    make_manifest(line, batch_id)
+    requests = read_manifest(line, batch_id)
+    for request in requests:
+        line.requests.begin(request.request_id, max_attempts=5)
+        line.requests.finish(request.request_id, clip_key="0" * 64, uri="file:///clip.mp4")
+    return len(requests)
 
 
 def plain(endpoint: str, count: int, batch: int, turn: int) -> float:
