@@ -53,7 +53,7 @@ HUNTING_SECONDS = 0.02
 LOOK_SECONDS = 2.0
 IDLE_SECONDS = 4.0
 """After so long without work the next group is sent before its turn."""
-GIVE_UP_SECONDS = 60.0
+GIVE_UP_SECONDS = 20.0
 """After so long without work nothing is left to kill."""
 ENDED = frozenset({dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED})
 
@@ -190,7 +190,7 @@ class _Run:
                 if sent and self.killer.finished and idle_since < math.inf:
                     return True
                 if looked_at - idle_since > GIVE_UP_SECONDS:
-                    return False
+                    return sent and self.final == len(self.plan.wishes)
             time.sleep(HUNTING_SECONDS if self.killer.hunting else TICK_SECONDS)
         return False
 

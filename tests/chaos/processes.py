@@ -170,13 +170,15 @@ class Killer:
         """Kill the next victim if its time has come and it is there."""
         if not self.hunting:
             return
-        target = self._left[0]
-        victims = self._victims(target, supervisor.census())
+        alive = supervisor.census()
+        # A step lives for a moment: it is taken whenever it shows itself, whoever's turn it is.
+        target: Target = "step" if "step" in self._left and alive["step"] else self._left[0]
+        victims = self._victims(target, alive)
         now = time.monotonic()
         if victims:
             for victim in victims:
                 _kill(victim)
-            self._left.pop(0)
+            self._left.remove(target)
             self.done[target] += 1
             self.log.append((time.time(), target, victims[0].pid))
             self._looking_since = None

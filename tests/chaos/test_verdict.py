@@ -98,7 +98,14 @@ def test_each_thing_that_can_go_wrong_is_told(found: Callable[[], Snapshot], tol
 
 
 def test_too_few_kills_are_no_crash_test() -> None:
-    assert verdict(GOOD, {"run_worker": 2}) == ["daemon: 0 kills, 1 were to be done"]
+    assert verdict(GOOD, {"run_worker": 1}) == [
+        "run_worker: 1 kills, 2 were to be done",
+        "daemon: 0 kills, 1 were to be done",
+    ]
+
+
+def test_one_victim_may_get_away() -> None:
+    assert verdict(GOOD, {"run_worker": 2}) == []
 
 
 def plan_of(requests: int = 60, seed: int = 3) -> Plan:
