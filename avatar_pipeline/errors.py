@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 
@@ -71,6 +72,18 @@ class ConsentMissing(InvalidInput):
     code = "consent_missing"
 
 
+class ConsentRevoked(ConsentMissing):
+    """The person took their consent back: what was to be made with it is refused."""
+
+    code = "consent_revoked"
+
+    def __init__(self, consent_id: str) -> None:
+        super().__init__(
+            f"refused: consent revoked ({consent_id}).",
+            remedy="Nothing of this voice and likeness is kept or made again; ask for a new consent.",
+        )
+
+
 class NotFound(InvalidInput):
     """The named avatar, request, batch or artifact does not exist."""
 
@@ -81,6 +94,40 @@ class Conflict(InvalidInput):
     """The name is taken by something else."""
 
     code = "conflict"
+
+
+class ProviderDenied(AvatarError):
+    """The voice provider refuses: the key is not valid, the plan does not allow it, or it will not say this."""
+
+    code = "provider_denied"
+
+
+class AccountRefused(ProviderDenied):
+    """The provider refuses us whatever we ask: the key or a setting is at fault, not what was asked for."""
+
+    code = "provider_account"
+
+
+class ProviderBusy(AvatarError):
+    """The voice provider cannot answer now; the same call may succeed later."""
+
+    code = "provider_busy"
+
+
+class QuotaExhausted(AvatarError):
+    """The provider's credits are used up until `resets_at` (None: nobody knows); what is left waits."""
+
+    code = "quota_exhausted"
+
+    def __init__(self, message: str, *, remedy: str, resets_at: datetime | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.resets_at = resets_at
+
+
+class VoiceNotReady(AvatarError):
+    """The provider wants the voice verified by a person before it speaks; what is asked of it waits."""
+
+    code = "voice_not_ready"
 
 
 class QualityTooLow(AvatarError):

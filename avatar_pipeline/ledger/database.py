@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from zlib import crc32
 
-from sqlalchemy import ColumnElement, CursorResult, Engine, create_engine, delete, event, select
+from sqlalchemy import ColumnElement, CursorResult, Engine, Integer, create_engine, delete, event, func, select
+from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, ExceptionContext, Result, make_url
 from sqlalchemy.exc import ArgumentError
@@ -74,6 +76,19 @@ def reading(engine: Engine) -> Iterator[Session]:
     """One transaction that only reads: on SQLite it keeps no writer waiting, and sees the database as it was."""
     with Session(engine.execution_options(**{_READS: True}), expire_on_commit=False) as session, session.begin():
         yield session
+
+
+def exclusively(session: Session, *name: str) -> None:
+    """Wait until no other transaction does what has this name, and keep others waiting until this one ends.
+
+    On SQLite there is nothing to do: a transaction that writes is alone anyway. Two names may share a lock by chance,
+    which costs a wait and no more.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return
+    area, one = (crc32(part.encode()) - 2**31 for part in (name[0], "\0".join(name[1:])))
+    # One number locks as well, but in a space of its own, which the migrations use.
+    session.execute(select(func.pg_advisory_xact_lock(cast_to(area, Integer), cast_to(one, Integer))))
 
 
 def insert_new(session: Session, table: Any) -> Any:

@@ -14,6 +14,7 @@ from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.errors import AvatarError, Conflict, EnvironmentProblem, NotFound
 from avatar_pipeline.ledger.database import insert_new, open_engine, reading, writing
 from avatar_pipeline.ledger.migrate import migrate
+from avatar_pipeline.ledger.provider_schema import VoiceRow
 from avatar_pipeline.ledger.records import AvatarRecord, AvatarState, Timing
 from avatar_pipeline.ledger.schema import ArtifactRow, AvatarRow, CallbackRow, RequestEventRow, RequestRow, TimingRow
 from avatar_pipeline.store.artifacts import Artifact
@@ -121,7 +122,11 @@ class Ledger:
             row.state, row.error, row.updated_at = state, error.as_dict() if error else None, self._clock()
 
     def delete_avatar(self, avatar_id: str, *, batches: Sequence[str] = ()) -> None:
-        """Delete an avatar and all that is known of it, its requests too, and the batches that were its alone."""
+        """Delete an avatar and all that is known of it, its requests too, and the batches that were its alone.
+
+        What outlives it: a consent taken back stays so, credits were spent, and a voice that a provider still has is
+        known until it is deleted there.
+        """
         with writing(self.engine) as session:
             _require(session, AvatarRow, avatar_id, "avatar")
             of_avatar = select(RequestRow.id).where(RequestRow.avatar_id == avatar_id)
@@ -133,6 +138,7 @@ class Ledger:
             for made in (ArtifactRow, TimingRow):
                 session.execute(delete(made).where(made.collection == "avatars", made.owner == avatar_id))
                 session.execute(delete(made).where(made.collection == "clip-batches", made.owner.in_(batches)))
+            session.execute(delete(VoiceRow).where(VoiceRow.avatar_id == avatar_id, VoiceRow.state == "deleted"))
             session.execute(delete(AvatarRow).where(AvatarRow.id == avatar_id))
 
     # Artifacts and timings

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from avatar_pipeline.errors import EnvironmentProblem
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision; a test holds it against the migration files."""
 
 

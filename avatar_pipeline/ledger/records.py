@@ -9,6 +9,7 @@ from typing import Literal
 
 from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.ledger.messages import AvatarRequest, ClipRequest
+from avatar_pipeline.voice.types import voice_language
 
 AvatarState = Literal["new", "ready", "failed"]
 RequestKind = Literal["clip", "avatar"]
@@ -17,7 +18,7 @@ RequestState = Literal["queued", "claimed", "running", "held", "done", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class AvatarRecord:
-    """One avatar. `voice` is 'enrol:<language>' or 'local:<language>' (a stock voice, no enrolment speech)."""
+    """One avatar. `voice` is 'enrol:<language>', or a stock voice without enrolment speech (see `VOICE_PATTERN`)."""
 
     id: str
     state: AvatarState
@@ -38,12 +39,15 @@ class AvatarRecord:
     @property
     def language(self) -> str:
         """Language of the voice."""
-        return self.voice.partition(":")[2]
+        return voice_language(self.voice)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request and where it is. `sent_at` is when its sender sent it, `created_at` when the ledger learnt of it."""
+    """One request and where it is. `sent_at` is when its sender sent it, `created_at` when the ledger learnt of it.
+
+    `held_until` is when it goes on by itself, if it is held and does.
+    """
 
     request: ClipRequest | AvatarRequest
     state: RequestState
@@ -57,6 +61,7 @@ class RequestRecord:
     started_at: datetime | None
     held_at: datetime | None
     finished_at: datetime | None
+    held_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The book of requests: every wish for a clip or an avatar, from queued to its end. Every method is one transaction."""
+"""The book of requests: every wish for a clip or an avatar, from queued to its end."""
 
 from __future__ import annotations
 
@@ -24,13 +24,22 @@ from avatar_pipeline.ledger.records import (
     RequestRecord,
     RequestState,
 )
-from avatar_pipeline.ledger.schema import AT_WORK, AVATARS, WAITING, AvatarRow, BatchRow, RequestEventRow, RequestRow
+from avatar_pipeline.ledger.schema import (
+    AT_WORK,
+    AVATARS,
+    PUT_OFF,
+    WAITING,
+    AvatarRow,
+    BatchRow,
+    RequestEventRow,
+    RequestRow,
+)
 
 __all__ = ["Arrival", "RequestBook"]
 
 
 class RequestBook:
-    """Requests in the ledger.
+    """Requests in the ledger. Every method is one transaction, if it does not say otherwise.
 
     `weights` are tenants' shares beside the others', 1 for one that is not named.
 
@@ -123,17 +132,46 @@ class RequestBook:
         with writing(self._engine) as session:
             return steps.finish(session, request_id, steps.Finished(error=error), now)
 
-    def hold(self, request_id: str, note: str) -> bool:
-        """Keep a request that is not final from being worked on, until it is released; true if it was not held yet."""
+    def hold(self, request_id: str, note: str, until: datetime | None = None) -> bool:
+        """Keep a request that is not final from being worked on, until it is released; true if it was not held yet.
+
+        With `until` it is released by itself then (see `release_due`), and if it was being worked on, that attempt is
+        not counted: its worker lives, and puts it off. Held again, it is held for the longer of the two.
+        """
         now = self._clock()
         with writing(self._engine) as session:
-            return steps.hold(session, request_id, note, now)
+            return steps.hold(session, request_id, note, now, until)
 
     def release(self, request_id: str) -> bool:
         """Let a held request go on: in its batch if it has one, else it waits for one. True if it was held."""
         now = self._clock()
         with writing(self._engine) as session:
             return steps.release(session, request_id, now)
+
+    def release_due(self, limit: int = 1000) -> int:
+        """Release up to `limit` requests that are held until a time which has come, and return how many."""
+        now = self._clock()
+        with reading(self._engine) as session:
+            # Sensors ask every few seconds, and mostly in vain.
+            if not session.scalar(select(exists().where(PUT_OFF, RequestRow.held_until <= now))):
+                return 0
+        with writing(self._engine) as session:
+            return steps.release_due(session, now, limit=limit)
+
+    def refuse_avatar(self, avatar_id: str, error: AvatarError, *, page: int = 1000) -> int:
+        """Fail every unfinished request of an avatar: queued, held, in a batch or at work. Return how many.
+
+        They are failed `page` in each transaction, so that others get their turn. Breaking off between two loses
+        nothing: the next call goes on.
+        """
+        total = 0
+        while True:
+            now = self._clock()
+            with writing(self._engine) as session:
+                failed = steps.refuse_avatar(session, avatar_id, error, now, limit=page)
+            total += failed
+            if failed < page:
+                return total
 
     def expire(self, *, unknown_avatar: timedelta, limit: int = 1000) -> int:
         """Fail up to `limit` requests that are of no use any more, and return how many.
@@ -256,6 +294,16 @@ class RequestBook:
         with reading(self._engine) as session:
             return [str(name) for name in session.scalars(query.distinct().order_by(RequestRow.batch_id))]
 
+    def finished_batches_of(self, avatar_id: str) -> builtins.list[str]:
+        """Return the ids of the batches that hold requests of this avatar, others' too, and have nothing left to do."""
+        other = aliased(RequestRow)
+        unfinished = select(other.id).where(other.batch_id == RequestRow.batch_id, other.finished_at.is_(None)).exists()
+        query = select(RequestRow.batch_id).where(
+            RequestRow.avatar_id == avatar_id, RequestRow.batch_id.is_not(None), ~unfinished
+        )
+        with reading(self._engine) as session:
+            return [str(name) for name in session.scalars(query.distinct().order_by(RequestRow.batch_id))]
+
     def batches_with_claims(self, batch_ids: Iterable[str | None]) -> set[str]:
         """Return those of these batches that have claimed, so claim no more of what waits."""
         found: set[str] = set()
@@ -311,4 +359,5 @@ def _record(row: RequestRow) -> RequestRecord:
         started_at=row.started_at,
         held_at=row.held_at,
         finished_at=row.finished_at,
+        held_until=row.held_until,
     )

@@ -99,3 +99,13 @@ def uploads_named_by(engine: Engine, avatar_ids: Collection[str]) -> dict[str, l
         if upload.uri not in needed:
             found.setdefault(avatar_id, []).append(upload)
     return found
+
+
+def named_by_others(engine: Engine, uris: Collection[str], request_id: str) -> set[str]:
+    """Return those of these files that another avatar request names which has not failed."""
+    query = select(RequestRow.payload).where(
+        RequestRow.kind == "avatar", RequestRow.state != "failed", RequestRow.id != request_id
+    )
+    with reading(engine) as session:
+        payloads = session.scalars(query.execution_options(yield_per=1000))
+        return {payload[field] for payload in payloads for field in FIELDS if payload.get(field) in uris}

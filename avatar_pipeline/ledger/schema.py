@@ -71,9 +71,11 @@ _WAITING = "kind = 'clip' AND state = 'queued' AND batch_id IS NULL"
 _AT_WORK = "batch_id IS NOT NULL AND state IN ('queued', 'claimed', 'running')"
 _UNBEGUN = "state IN ('queued', 'held') AND deadline IS NOT NULL"
 _AVATARS = "kind = 'avatar' AND state IN ('queued', 'claimed', 'running')"
+_PUT_OFF = "state = 'held' AND held_until IS NOT NULL"
 
 
-def _only(condition: str) -> dict[str, Any]:
+def only(condition: str) -> dict[str, Any]:
+    """Return the options of an index over only the rows of which the condition holds."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
@@ -103,7 +105,7 @@ class RequestRow(Base):
 
     `avatar_id` is no foreign key: a request may come before its avatar. `position` is the order of arrival, `cost` what
     it takes of a tenant's share (characters). `virtual_start` is its start tag in fair queueing, and `place` its place
-    in the batch, once it is claimed.
+    in the batch, once it is claimed. One that is held goes on by itself at `held_until`, if that is set.
     """
 
     __tablename__ = "requests"
@@ -112,14 +114,15 @@ class RequestRow(Base):
         Index("ix_requests_position", "position"),
         Index("ix_requests_sent", "sent_at"),
         Index("ix_requests_finished", "finished_at", "kind", "state"),
-        Index("ix_requests_batch", "batch_id", "place", **_only("batch_id IS NOT NULL")),
+        Index("ix_requests_batch", "batch_id", "place", **only("batch_id IS NOT NULL")),
         # No index begins with the state. How many are in which state changes from all to none within minutes, while a
         # planner's statistics are of yesterday, and with such an index it would read all of a state to find a few.
-        Index("ix_requests_flow", "priority", "tenant", "position", **_only(_WAITING)),
-        Index("ix_requests_company", "avatar_id", "priority", "tenant", "position", "sent_at", **_only(_WAITING)),
-        Index("ix_requests_at_work", "batch_id", "claimed_at", "created_at", **_only(_AT_WORK)),
-        Index("ix_requests_deadline", "deadline", **_only(_UNBEGUN)),
-        Index("ix_requests_avatars", "priority", "position", **_only(_AVATARS)),
+        Index("ix_requests_flow", "priority", "tenant", "position", **only(_WAITING)),
+        Index("ix_requests_company", "avatar_id", "priority", "tenant", "position", "sent_at", **only(_WAITING)),
+        Index("ix_requests_at_work", "batch_id", "claimed_at", "created_at", **only(_AT_WORK)),
+        Index("ix_requests_deadline", "deadline", **only(_UNBEGUN)),
+        Index("ix_requests_avatars", "priority", "position", **only(_AVATARS)),
+        Index("ix_requests_put_off", "held_until", **only(_PUT_OFF)),
     )
 
     id: Mapped[str] = mapped_column(String(63), primary_key=True)
@@ -144,6 +147,7 @@ class RequestRow(Base):
     claimed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     held_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    held_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
@@ -164,6 +168,8 @@ UNBEGUN: ColumnElement[bool] = and_(_in("queued", "held"), RequestRow.deadline.i
 """What has a deadline before it."""
 AVATARS: ColumnElement[bool] = and_(RequestRow.kind == literal_column("'avatar'"), _in("queued", "claimed", "running"))
 """Avatars that are to be made."""
+PUT_OFF: ColumnElement[bool] = and_(RequestRow.state == literal_column("'held'"), RequestRow.held_until.is_not(None))
+"""What is held until a time."""
 
 
 class RequestEventRow(Base):

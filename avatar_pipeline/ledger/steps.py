@@ -14,10 +14,15 @@ from avatar_pipeline.errors import AvatarError, AvatarFailed, DeadlinePassed, No
 from avatar_pipeline.ledger.callbacks import CallbackBook, callback_body
 from avatar_pipeline.ledger.database import chunks
 from avatar_pipeline.ledger.records import RequestKind, RequestState
-from avatar_pipeline.ledger.schema import UNBEGUN, WAITING, AvatarRow, RequestEventRow, RequestRow
+from avatar_pipeline.ledger.schema import PUT_OFF, UNBEGUN, WAITING, AvatarRow, RequestEventRow, RequestRow
 from avatar_pipeline.ledger.states import FINAL, before, stamp
 
 _UNTOUCHED = {"synchronize_session": False}
+_RELEASED: dict[str, Any] = {
+    "state": case((RequestRow.batch_id.is_(None), "queued"), else_="claimed"),
+    "held_until": None,
+}
+_WHERE_IT_IS = (RequestRow.id, RequestRow.state)
 _WHOM_TO_TELL = (RequestRow.kind, RequestRow.avatar_id, RequestRow.tenant, RequestRow.callback_url)
 
 
@@ -96,18 +101,27 @@ def finish(session: Session, request_id: str, end: Finished, now: datetime) -> b
     return True
 
 
-def hold(session: Session, request_id: str, note: str, now: datetime) -> bool:
-    """Keep a request from being worked on; true if it was held just now."""
+def hold(session: Session, request_id: str, note: str, now: datetime, until: datetime | None) -> bool:
+    """Keep a request from being worked on, until a time or until it is released; true if it was held just now.
+
+    Of two holds the longer one is in force.
+    """
+    # Whoever puts a request off lives: that attempt does not count among those that kill their workers.
+    wasted = 0 if until is None else case((RequestRow.state == "running", 1), else_=0)
     held = (
         update(RequestRow)
         .where(RequestRow.id == request_id, RequestRow.state.in_(before("held")))
-        .values(**stamp("held", now))
+        .values(**stamp("held", now), held_until=until, attempts=RequestRow.attempts - wasted)
         .returning(RequestRow.id)
     )
-    if session.scalar(held, execution_options=_UNTOUCHED) is None:
-        return False
-    _write_down(session, request_id, "held", note, now)
-    return True
+    if session.scalar(held, execution_options=_UNTOUCHED) is not None:
+        _write_down(session, request_id, "held", note, now)
+        return True
+    longer = update(RequestRow).where(RequestRow.id == request_id, PUT_OFF)
+    if until is not None:
+        longer = longer.where(RequestRow.held_until < until)
+    session.execute(longer.values(held_until=until), execution_options=_UNTOUCHED)
+    return False
 
 
 def release(session: Session, request_id: str, now: datetime) -> bool:
@@ -118,7 +132,7 @@ def release(session: Session, request_id: str, now: datetime) -> bool:
     released = (
         update(RequestRow)
         .where(RequestRow.id == request_id, RequestRow.state == "held")
-        .values(state=case((RequestRow.batch_id.is_(None), "queued"), else_="claimed"))
+        .values(**_RELEASED)
         .returning(RequestRow.state)
     )
     state = session.scalar(released, execution_options=_UNTOUCHED)
@@ -126,6 +140,29 @@ def release(session: Session, request_id: str, now: datetime) -> bool:
         return False
     _write_down(session, request_id, cast(RequestState, state), "released", now)
     return True
+
+
+def release_due(session: Session, now: datetime, *, limit: int) -> int:
+    """Let the requests go on whose time has come, those first that have been due for longest; return how many."""
+    due = select(RequestRow.id).where(PUT_OFF, RequestRow.held_until <= now)
+    due = due.order_by(RequestRow.held_until, RequestRow.id).limit(limit)
+    names = list(session.scalars(due.with_for_update(skip_locked=True)))
+    events: list[dict[str, Any]] = []
+    for some in chunks(names):
+        released = update(RequestRow).where(RequestRow.id.in_(some)).values(**_RELEASED)
+        for name, state in session.execute(released.returning(*_WHERE_IT_IS), execution_options=_UNTOUCHED):
+            events.append({"request_id": name, "state": state, "note": "its time has come", "at": now})
+    if events:
+        session.execute(insert(RequestEventRow), events)
+    return len(events)
+
+
+def refuse_avatar(session: Session, avatar_id: str, error: AvatarError, now: datetime, *, limit: int) -> int:
+    """Fail up to `limit` unfinished requests of an avatar, wherever they are; return how many."""
+    unfinished = select(RequestRow.id).where(RequestRow.avatar_id == avatar_id, RequestRow.state.not_in(FINAL))
+    # Whoever takes a step with one of them is waited for, and after it the request is looked at again.
+    names = session.scalars(unfinished.order_by(RequestRow.id).limit(limit).with_for_update())
+    return _finish_all(session, {name: Finished(error=error) for name in names}, now)
 
 
 def expire(session: Session, now: datetime, *, unknown_avatar: timedelta, limit: int) -> int:

@@ -47,6 +47,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.batch_of: dict[str, str] = {}
         self.ends: dict[str, int] = {}
         self.known: dict[str, RequestRecord] = {}
+        self.put_off: dict[str, int] = {}
 
     @rule(seconds=st.integers(1, 5))
     def time_goes_on(self, seconds: int) -> None:
@@ -98,6 +99,31 @@ class AnyOrder(RuleBasedStateMachine):
     def hold(self, name: str) -> None:
         self.desk.book.hold(name, "over budget")
 
+    @rule(name=NAMES, seconds=st.integers(-1, 5))
+    def hold_for_a_while(self, name: str, seconds: int) -> None:
+        working = name in {record.request.request_id for record in self.desk.book.list(states=("running",))}
+        if self.desk.book.hold(name, "quota", self.desk.now + seconds * SECOND):
+            self.put_off[name] = self.put_off.get(name, 0) + working
+
+    @rule(limit=st.integers(1, 4))
+    def release_due(self, limit: int) -> None:
+        held = {record.request.request_id: record for record in self.desk.book.list(states=("held",))}
+        due = [name for name, record in held.items() if record.held_until and record.held_until <= self.desk.now]
+        assert self.desk.book.release_due(limit) == min(limit, len(due))
+        left = {record.request.request_id for record in self.desk.book.list(states=("held",))}
+        assert set(held) - left <= set(due)
+
+    @rule(avatar_id=st.sampled_from(AVATARS))
+    def refuse(self, avatar_id: str) -> None:
+        unfinished = [
+            record.request.request_id
+            for record in self.desk.book.list(avatar_id=avatar_id)
+            if record.state not in FINAL
+        ]
+        assert self.desk.book.refuse_avatar(avatar_id, BROKEN, page=2) == len(unfinished)
+        for name in unfinished:
+            self.ended(name, True)
+
     @rule(name=NAMES)
     def release(self, name: str) -> None:
         self.desk.book.release(name)
@@ -131,7 +157,8 @@ class AnyOrder(RuleBasedStateMachine):
             assert states[-1] == record.state
             ends = sum(state in FINAL for state in states)
             assert ends == self.ends.get(name, 0) == (record.state in FINAL)
-            assert states.count("running") == record.attempts <= 3
+            assert states.count("running") - self.put_off.get(name, 0) == record.attempts <= 3
+            assert record.held_until is None or record.state in ("held", "failed")
             assert record.batch_id == self.batch_of.get(name)
             assert told.count(name) == (ends if record.request.callback_url else 0)
             times = [record.sent_at, record.created_at, record.claimed_at, record.started_at, record.finished_at]

@@ -32,6 +32,9 @@ def work(desk: Desk, seed: int) -> None:
                 if chance.random() < 0.1:
                     desk.book.hold(name, "over budget")
                     desk.book.release(name)
+                elif chance.random() < 0.1:
+                    desk.book.hold(name, "quota", NOW)
+                    desk.book.release_due(3)
                 if desk.book.begin(name, max_attempts=5):
                     desk.book.fail(name, BROKEN) if chance.random() < 0.2 else desk.book.finish(name, clip_key="abc")
             except AvatarError as error:
@@ -40,6 +43,7 @@ def work(desk: Desk, seed: int) -> None:
 
 def check(desk: Desk) -> None:
     """Finish what is left, then look: one batch and one end for each."""
+    desk.book.release_due()
     for turn in range(40):
         for request in desk.book.claim(f"last-{turn}", 100):
             desk.book.finish(request.request_id, clip_key="abc")

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, inspect, text
 
 from avatar_pipeline.ledger import migrate
+from avatar_pipeline.ledger.consents import ConsentBook
 from avatar_pipeline.ledger.database import open_engine
 from avatar_pipeline.ledger.ledger import Ledger
 from avatar_pipeline.ledger.requests import RequestBook
-from avatar_pipeline.ledger.schema import Base
+from avatar_pipeline.ledger.schema import Base, UtcDateTime
 from tests.ledger.desk import CONSENT, NOW, SECOND, Desk, avatar, clip
 
 
@@ -115,7 +117,7 @@ def test_migrations_make_exactly_the_declared_tables(engine: Engine) -> None:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)
         assert partial_indexes(connection) == made
-        assert len(made) == 6
+        assert len(made) == 8
 
 
 def test_what_the_first_release_wrote_is_kept(engine: Engine, url: str) -> None:
@@ -149,6 +151,86 @@ def test_what_the_first_release_wrote_is_kept(engine: Engine, url: str) -> None:
     assert book.submit([clip("done", text="I am “done”.")]) == [], "it is known"
     assert book.begin("clip-running", max_attempts=2)
     ledger.close()
+
+
+HELD = ("waits", "is-held", "is-held-in-a-batch", "is-done")
+
+
+def fill_the_second(engine: Engine) -> None:
+    """Rows as release 0002 left them."""
+    requests = sa.table(
+        "requests",
+        *(sa.column(name) for name in ("id", "kind", "avatar_id", "tenant", "state", "batch_id", "clip_key")),
+        *(sa.column(name) for name in ("position", "priority", "cost", "attempts")),
+        sa.column("payload", sa.JSON()),
+        *(sa.column(name, UtcDateTime) for name in ("sent_at", "created_at", "held_at", "finished_at")),
+    )
+    with engine.begin() as connection:
+        for position, name in enumerate(HELD, 1):
+            held, done = name.startswith("is-held"), name == "is-done"
+            connection.execute(
+                requests.insert().values(
+                    id=f"clip-{name}",
+                    kind="clip",
+                    avatar_id="ada",
+                    tenant="default",
+                    state="held" if held else "done" if done else "queued",
+                    batch_id=None if name in ("waits", "is-held") else "batch-1",
+                    clip_key="abc" if done else None,
+                    position=position,
+                    priority=0,
+                    cost=6,
+                    attempts=int(done),
+                    payload=clip(name).model_dump(mode="json"),
+                    sent_at=NOW,
+                    created_at=NOW,
+                    held_at=NOW + SECOND if held else None,
+                    finished_at=NOW + SECOND if done else None,
+                )
+            )
+
+
+def test_what_the_second_release_wrote_is_kept_and_what_it_held_waits_for_a_person(engine: Engine, url: str) -> None:
+    alembic(engine, "upgrade", "0002")
+    fill_the_second(engine)
+    desk = Desk(url)
+    with engine.connect() as connection:
+        assert differences(connection) == []
+    records = {record.request.request_id.removeprefix("clip-"): record for record in desk.book.list()}
+    assert [(name, record.state, record.batch_id, record.held_at) for name, record in records.items()] == [
+        ("waits", "queued", None, None),
+        ("is-held", "held", None, NOW + SECOND),
+        ("is-held-in-a-batch", "held", "batch-1", NOW + SECOND),
+        ("is-done", "done", "batch-1", None),
+    ]
+    assert all(record.held_until is None for record in records.values())
+    assert records["is-done"].clip_key == "abc"
+    desk.now += timedelta(days=1000)
+    assert desk.book.release_due() == 0
+    assert desk.book.release("clip-is-held-in-a-batch")
+    assert desk.state("is-held-in-a-batch") == "claimed"
+    desk.book.hold("clip-waits", "quota", desk.now)
+    assert desk.book.release_due() == 1
+    desk.ledger.close()
+
+
+def test_going_back_to_the_second_release_keeps_its_rows(engine: Engine, url: str) -> None:
+    desk = Desk(url)
+    desk.has("ada")
+    desk.arrive(clip(1), clip(2))
+    desk.book.hold("clip-1", "quota", NOW + SECOND)
+    ConsentBook(desk.ledger.engine).revoke("consent-1", reason="")
+    desk.ledger.close()
+    alembic(engine, "downgrade", "0002")
+    with engine.connect() as connection:
+        assert "held_until" not in {column["name"] for column in inspect(connection).get_columns("requests")}
+        assert not {"charges", "revocations"} & set(inspect(connection).get_table_names())
+        assert len(partial_indexes(connection)) == 6
+        rows = connection.execute(text("SELECT id, state FROM requests ORDER BY id")).all()
+    assert [tuple(row) for row in rows] == [("clip-1", "held"), ("clip-2", "queued")]
+    alembic(engine, "upgrade", "head")
+    with engine.connect() as connection:
+        assert differences(connection) == []
 
 
 def test_going_back_keeps_what_the_first_release_can_know(engine: Engine, url: str) -> None:

@@ -2,10 +2,11 @@
 
 from alembic import context
 
-from avatar_pipeline.ledger.schema import Base
+# Any table's metadata is everybody's; this module imports all that declare any.
+from avatar_pipeline.ledger.provider_schema import LeaseRow
 
 context.configure(
-    connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True
+    connection=context.config.attributes["connection"], target_metadata=LeaseRow.metadata, render_as_batch=True
 )
 with context.begin_transaction():
     context.run_migrations()
