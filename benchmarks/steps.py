@@ -162,12 +162,13 @@ def isolation(job: Job) -> Work:
     import torch  # noqa: F401
 
     from avatar_pipeline.media.audio import read_audio
-    from avatar_pipeline.voice.isolation import isolate
+    from avatar_pipeline.voice.isolation.neural import NeuralIsolator
 
     audio = read_audio(job.video)
+    isolator = NeuralIsolator()
 
     def work() -> Done:
-        isolate(audio)
+        isolator.isolate(audio)
         return Done(0, audio.seconds)
 
     return work
@@ -220,6 +221,7 @@ def speech(job: Job) -> Work:
     from avatar_pipeline.mesh.io import read_mesh
     from avatar_pipeline.render.curves import morph_weights
     from avatar_pipeline.voice.local import LocalVoiceProvider
+    from avatar_pipeline.voice.provider import say_one
     from avatar_pipeline.voice.visemes import to_visemes, viseme_curves
 
     built = read_mesh(job.mesh)
@@ -227,7 +229,7 @@ def speech(job: Job) -> Work:
     voice = provider.create_voice(None, None, language="en")
 
     def work() -> Done:
-        spoken = provider.synthesize(voice, TEXT)
+        spoken = say_one(provider, voice, TEXT)
         curves = viseme_curves(to_visemes(spoken.phonemes, spoken.audio.seconds), spoken.audio.seconds, Fraction(25))
         write_wav(job.speech, spoken.audio)
         np.save(job.weights, morph_weights(curves, built))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from avatar_pipeline.media.types import Audio
+    from avatar_pipeline.voice.pitch import PitchTrack
 
 MIN_SPEECH_SECONDS = 2.0
 FRAME_SECONDS = 0.010
@@ -23,6 +24,11 @@ MIN_VOICED_FRAMES = 5
 HUM_FRAMES = 30
 HUM_DRIFT = 0.003
 CONSONANT_FRAMES = 15
+SURELY_VOICED = 0.20
+PERHAPS_VOICED = 0.35
+"""Aperiodicity (YIN) below which a frame is voiced by itself, and below which it is so beside frames that are."""
+PAUSE_FRAMES = 30
+NEAR_SPEECH_DB = 20.0
 CLIPPED = 0.999
 
 
@@ -49,7 +55,7 @@ class SpeechReport:
         return self.speech_seconds >= MIN_SPEECH_SECONDS
 
 
-def _frame_power(samples: NDArray[np.float32], hop: int, count: int) -> NDArray[np.float64]:
+def frame_power(samples: NDArray[np.float32], hop: int, count: int) -> NDArray[np.float64]:
     """Return the mean square of `count` frames, `hop` samples apart and four hops long."""
     cells = samples[: (len(samples) // hop) * hop].reshape(-1, hop)
     energy = np.einsum("ij,ij->i", cells, cells, dtype=np.float64) / hop
@@ -74,29 +80,60 @@ def _without_hum(voiced: NDArray[np.bool_], f0: NDArray[np.float64]) -> NDArray[
     return kept
 
 
+def _filled(mask: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:
+    """Fill the gaps of at most `longest` frames between frames that are True; the ends stay as they are."""
+    filled = mask.copy()
+    for start, stop in _runs(~mask):
+        if start > 0 and stop < len(mask) and stop - start <= longest:
+            filled[start:stop] = True
+    return filled
+
+
+def _grown(mask: NDArray[np.bool_], near: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """Add the frames that are `near` and touch `mask` without a gap, up to `reach` frames on either side."""
+    grown = mask.copy()
+    for start, stop in _runs(near & ~mask):
+        if start > 0 and mask[start - 1]:
+            grown[start : min(stop, start + reach)] = True
+        if stop < len(mask) and mask[stop]:
+            grown[max(start, stop - reach) : stop] = True
+    return grown
+
+
 def speech_frames(audio: Audio) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Tell speech from the rest for frames 10 ms apart: a mask (T,) and the mean square of each frame (T,).
 
-    A frame is speech within 0.15 s of voiced sound that lasts at least 50 ms, stands above the recording's own floor
-    and whose pitch moves.
+    Speech is voiced sound that lasts, stands above the recording's own floor and whose pitch moves; the 0.15 s around
+    it, up to 0.3 s of sound within 20 dB of it that touches it, and pauses up to 0.3 s.
     """
-    from avatar_pipeline.voice.pitch import HOP, RATE, resample, track_pitch
+    from avatar_pipeline.voice.pitch import track_pitch
 
-    pitch = track_pitch(audio)
+    return speech_of_pitch(audio, track_pitch(audio))
+
+
+def speech_of_pitch(audio: Audio, pitch: PitchTrack) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Do as `speech_frames` does for audio whose pitch was tracked already."""
+    from avatar_pipeline.voice.pitch import HOP, RATE, resample
+
     count = len(pitch.f0)
     mask = np.zeros(count, dtype=bool)
     if count == 0:
         return mask, np.zeros(0)
-    power = _frame_power(resample(audio, RATE), HOP, count)
+    power = frame_power(resample(audio, RATE), HOP, count)
     level = 10 * np.log10(np.maximum(power, 1e-12))
     heard = level[level > SILENCE_DBFS + 10]
     floor = float(np.percentile(heard, 10)) if len(heard) else SILENCE_DBFS
     loud = (level > QUIETEST_SPEECH_DBFS) & (level > floor + ABOVE_FLOOR_DB)
-    voiced = _without_hum(pitch.voiced & loud, pitch.f0)
-    for start, stop in _runs(voiced):
-        if stop - start >= MIN_VOICED_FRAMES:
+    sure = _without_hum((pitch.aperiodicity < SURELY_VOICED) & loud, pitch.f0)
+    perhaps = _without_hum((pitch.aperiodicity < PERHAPS_VOICED) & loud, pitch.f0)
+    for start, stop in _runs(perhaps):
+        if np.count_nonzero(sure[start:stop]) >= MIN_VOICED_FRAMES:
             mask[max(0, start - CONSONANT_FRAMES) : stop + CONSONANT_FRAMES] = True
-    return mask, power
+    if not mask.any():
+        return mask, power
+    mask = _filled(mask, PAUSE_FRAMES)
+    near = level > max(floor + ABOVE_FLOOR_DB, float(np.median(level[mask])) - NEAR_SPEECH_DB)
+    return _filled(_grown(mask, near, PAUSE_FRAMES), PAUSE_FRAMES), power
 
 
 def measure_speech(audio: Audio) -> SpeechReport:

@@ -31,8 +31,6 @@ VOICELESS_STOPS = frozenset("ptkcqʈ")
 CLOSURE_SECONDS = 0.05
 CLOSURE_LEVEL = 60
 SPOKEN_SIGNS = frozenset("&%@#")
-WORD_SLACK_SECONDS = 0.02
-"""A word may be announced a little after its first sound, never by as much as a sound lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,25 +215,28 @@ def _continues(text: str, begin: int, position: int) -> bool:
     return re.search(r"[\s—–…]", text[begin:position]) is None and unicodedata.category(text[position]) != "Lo"
 
 
-def _words(events: list[tuple[int, int, int]], text: str, phonemes: tuple[Phoneme, ...], rate: int) -> tuple[Word, ...]:
-    """Turn (sample, position, length) word starts into words that end where their last sound ends.
+def _words(
+    events: list[tuple[int, int, int, int]], text: str, phonemes: tuple[Phoneme, ...], rate: int
+) -> tuple[Word, ...]:
+    """Turn (sample, position, length, last sound before) word starts into words that end where their last sound ends.
 
-    eSpeak NG speaks some pairs, such as 'of the', as one; they share its time by their letters.
+    A word's announcement lies where the last sound of the word before begins, or later: its own sounds are those that
+    are announced after it. eSpeak NG speaks some pairs, such as 'of the', as one; they share its time by their letters.
     """
     starts: list[tuple[int, int]] = []
-    for sample, position, _ in sorted(events, key=lambda event: event[0]):
+    for _, position, _, last in events:
         if position < len(text) and not (starts and _continues(text, starts[-1][1], position)):
-            starts.append((sample, position))
+            starts.append((last, position))
     sounds = [phoneme for phoneme in phonemes if phoneme.symbol]
-    onsets = np.array([phoneme.start for phoneme in sounds]) + WORD_SLACK_SECONDS
+    onsets = [phoneme.start for phoneme in sounds]
     words: list[Word] = []
-    for index, (sample, position) in enumerate(starts):
+    for index, (last, position) in enumerate(starts):
         following = starts[index + 1] if index + 1 < len(starts) else (None, len(text))
         stop = float("inf") if following[0] is None else following[0] / rate
-        first, last = np.searchsorted(onsets, [sample / rate, stop])
+        begin, end = np.searchsorted(onsets, [last / rate, stop], side="right")
         labels = [label for token in text[position : following[1]].split() if (label := _strip(token))]
-        if last > first and labels:
-            words.extend(_share(labels, sounds[first].start, sounds[last - 1].end))
+        if end > begin and labels:
+            words.extend(_share(labels, sounds[begin].start, sounds[end - 1].end))
     return tuple(words)
 
 

@@ -8,7 +8,8 @@ stdin holds one JSON object: `{"do": "voices"}` or `{"do": "speak", "text", "voi
 (`voice` an identifier from `voices`, with an optional `+variant`; words a minute 80..450; pitch and range 0..99).
 stdout holds one line of JSON and then, for `speak`, mono 16-bit native-endian PCM. The line is
 `{"voices": [{"identifier", "name", "languages"}]}` or `{"rate", "phonemes": [[sample, ipa]],
-"words": [[sample, position, length]]}` (position: 0-based, in characters of the text), or `{"error": text}` with exit
+"words": [[sample, position, length, last]]}` (position: 0-based, in characters of the text; last: where the sound that
+was announced before the word is, or -1), or `{"error": text}` with exit
 status 3 (eSpeak NG is not installed) or 4 (it refused).
 
 Constants and structures are those of `speak_lib.h`, eSpeak NG 1.52
@@ -131,7 +132,8 @@ def _speak(library: ctypes.CDLL, request: dict[str, Any]) -> tuple[list[Any], li
                 ipa = bytes(event.id.string).split(b"\0")[0].decode("utf-8", "ignore")
                 phonemes.append([event.sample, ipa])
             elif event.type == _EVENT_WORD:
-                words.append([event.sample, event.text_position - 1, event.length])
+                last = next((sample for sample, ipa in reversed(phonemes) if ipa), -1)
+                words.append([event.sample, event.text_position - 1, event.length, last])
             index += 1
         return 0
 

@@ -30,8 +30,10 @@ ALPHA_LIMIT = (0.74, 1.36)
 ALPHA_COST_DB = 4.0
 LOW_VOICE_HZ = 160.0
 """Below, a voice is matched from the plain eSpeak NG voice (a man's); above, from its variant f3 (a woman's)."""
+PITCH_RANGE = (10, 60)
+"""Of eSpeak NG's pitch range. Above, its median pitch differs by several per cent from one text to the next."""
 PITCH_PASSES = 6
-EQ_PASSES = 2
+EQ_PASSES = 8
 
 CALIBRATION_TEXT = (
     "Please bring the queue of judges to the harbour before the morning light fades away. "
@@ -40,6 +42,24 @@ CALIBRATION_TEXT = (
     "A large boat moved through thick azure mist, measuring pleasure by joy and noise. "
     "When did you first hear about it? We usually meet here on Thursdays, just after four."
 )
+
+FINAL_TEXT = (
+    CALIBRATION_TEXT
+    + " "
+    + "The library on the corner opens at nine, but on weekends its doors stay closed until noon. "
+    "Our neighbours grow tomatoes, beans and huge yellow pumpkins behind their garage. "
+    "If you have any questions, please write to us, and somebody will answer within two days. "
+    "He put the kettle on, cut three slices of bread, and looked for the strawberry jam. "
+    "Winter came early that year; the rivers froze, and children skated home from school. "
+    "A good teacher explains things twice: once with words and once with an example. "
+    "They chose a small hotel near the beach because the view from there was worth the noise. "
+    "Prices rose by seven percent, though wages hardly changed at all. "
+    "Would you rather travel by train or by ship, and whom would you take along? "
+    "The engine coughed, shook, and finally began to purr like a large cat. "
+    "Most of what we know about the deep ocean was found out during the last fifty years. "
+    "Thanks for watching, and do not forget to bring your own cup next time."
+)
+"""A longer one, for what is fitted last: over it, how often each sound occurs hardly differs from other texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +116,8 @@ def _choose_alpha(base: NDArray[np.float64], target: NDArray[np.float64]) -> flo
     return min((float(alpha) for alpha in np.arange(*ALPHA_SEARCH, 0.02)), key=cost)
 
 
-def _find_pitch(measure: Callable[[int], float], wanted: float) -> tuple[int, float]:
-    """Return the eSpeak pitch (0..99) whose median F0 comes nearest to `wanted` Hz, and that F0, by regula falsi."""
+def _find_pitch(measure: Callable[[int], float], wanted: float) -> int:
+    """Return the eSpeak pitch (0..99) whose median F0 comes nearest to `wanted` Hz, by regula falsi."""
     tried = {pitch: measure(pitch) for pitch in (0, 99)}
     for _ in range(PITCH_PASSES):
         below = max((p for p in tried if tried[p] <= wanted), default=None)
@@ -108,8 +128,7 @@ def _find_pitch(measure: Callable[[int], float], wanted: float) -> tuple[int, fl
         between = sorted((below, above))
         pitch = min(max(round(guess), between[0] + 1), between[1] - 1)
         tried[pitch] = measure(pitch)
-    best = min(tried, key=lambda p: (abs(tried[p] - wanted), p))
-    return best, tried[best]
+    return min(tried, key=lambda p: (abs(tried[p] - wanted), p))
 
 
 def match_voice(target: VoiceProfile, voice: str, speak: Callable[[str, Settings], Audio]) -> MatchedVoice:
@@ -121,16 +140,16 @@ def match_voice(target: VoiceProfile, voice: str, speak: Callable[[str, Settings
     plain = describe_voice(speak(CALIBRATION_TEXT, Settings(base)))
     alpha = _on_grid(_choose_alpha(plain.ltas, target.ltas))
     spread = round(50 * target.f0_logsd / max(plain.f0_logsd, 0.01))
-    settings = Settings(base, rate=_clip(165 / alpha, 80, 450), range=_clip(spread, 10, 99))
+    settings = Settings(base, rate=_clip(165 / alpha, 80, 450), range=_clip(spread, *PITCH_RANGE))
 
     def median(pitch: int) -> float:
         return track_pitch(speak(CALIBRATION_TEXT, replace(settings, pitch=pitch))).median_and_spread()[0]
 
-    pitch, f0 = _find_pitch(median, target.f0_median / alpha)
-    settings = replace(settings, pitch=pitch)
+    settings = replace(settings, pitch=_find_pitch(median, target.f0_median / alpha))
+    spoken = speak(FINAL_TEXT, settings)
     # What whole steps of pitch, or the end of their range, leave open is made up by the speed.
-    alpha = _on_grid(target.f0_median / max(f0, 1.0))
-    spoken = play_faster(speak(CALIBRATION_TEXT, settings), alpha)
+    alpha = _on_grid(target.f0_median / max(track_pitch(spoken).median_and_spread()[0], 1.0))
+    spoken = play_faster(spoken, alpha)
     return MatchedVoice(settings, alpha, _fit_equalizer(spoken, target.ltas))
 
 

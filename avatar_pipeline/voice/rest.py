@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from avatar_pipeline.media.types import Audio
-from avatar_pipeline.voice.types import Phoneme, Speech, Word
+from avatar_pipeline.voice.types import CharacterTime, Phoneme, Speech, Word
 
 BEFORE_SECONDS = 0.2
 AFTER_SECONDS = 0.3
@@ -27,4 +27,5 @@ def with_rest(speech: Speech, *, before: float = BEFORE_SECONDS, after: float = 
         audio=Audio(np.pad(speech.audio.samples, (lead, tail)), rate),
         phonemes=(Phoneme("", 0.0, shift), *moved, Phoneme("", end, total)),
         words=tuple(Word(w.text, w.start + shift, w.end + shift) for w in speech.words),
+        characters=tuple(CharacterTime(c.character, c.start + shift, c.end + shift) for c in speech.characters),
     )

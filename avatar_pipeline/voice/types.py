@@ -1,24 +1,37 @@
-"""The borders of the voice room: speech with its timings, voice models, and the provider protocol."""
+"""The borders of the voice room: speech with its timings, and voice models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from avatar_pipeline.consent import ConsentRecord
     from avatar_pipeline.media.types import Audio
 
 
-VOICE_PATTERN = r"^(enrol|local):[a-z]{2,3}(-[a-z0-9]{1,8}){0,3}$"
-"""'enrol:<language>': the voice in the video is matched; 'local:<language>': a stock voice."""
+_LANGUAGE = r"[a-z]{2,3}(-[a-z0-9]{1,8}){0,3}"
+VOICE_PATTERN = rf"^((enrol|local):{_LANGUAGE}|elevenlabs:[A-Za-z0-9]{{8,40}}(:{_LANGUAGE})?)$"
+"""'enrol:<language>': the voice in the video is matched or cloned; 'local:<language>': a stock voice;
+'elevenlabs:<id>' or 'elevenlabs:<id>:<language>': a voice that the ElevenLabs account has."""
 DEFAULT_VOICE = "enrol:en"
 DEFAULT_GREETING = (
     "Hello, it is good to meet you. I was made from a short video, and now I can read anything that you type."
 )
+
+
+def voice_language(voice: str) -> str:
+    """Return the language of a voice that `VOICE_PATTERN` allows; English where an account's voice names none."""
+    kind, _, rest = voice.partition(":")
+    return rest if kind != "elevenlabs" else rest.partition(":")[2] or "en"
+
+
+def account_voice_id(voice: str) -> str | None:
+    """Return the id of a voice that an ElevenLabs account has, None for other voices."""
+    kind, _, rest = voice.partition(":")
+    return rest.partition(":")[0] if kind == "elevenlabs" else None
 
 
 class VoiceSettings(BaseModel):
@@ -52,6 +65,15 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class CharacterTime:
+    """One character of the text as it was spoken, from `start` to `end`, in seconds from the first sample."""
+
+    character: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class Viseme:
     """One mouth shape, an Oculus name without prefix ('sil', 'PP', ... 'U'), from `start` to `end` in seconds."""
 
@@ -62,12 +84,20 @@ class Viseme:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """Synthesized speech: the audio, what is said when, and what it cost."""
+    """Synthesized speech: the audio, what is said when, and what it cost.
+
+    `characters` are there where the provider times letters; `exact` says that the phonemes' times are the
+    synthesizer's own and not worked out from those. `cost` is in US dollars, `credits` in the provider's own unit.
+    """
 
     audio: Audio
     phonemes: tuple[Phoneme, ...]
     words: tuple[Word, ...]
     cost: Decimal
+    characters: tuple[CharacterTime, ...] = ()
+    exact: bool = True
+    credits: Decimal = Decimal(0)
+    request_ids: tuple[str, ...] = ()
 
 
 class VoiceModel(BaseModel):
@@ -84,27 +114,3 @@ class VoiceModel(BaseModel):
     enrolment_seconds: float = 0.0
     consent_id: str | None = None
     parameters: dict[str, float | int | str | list[float]] = {}
-
-
-class VoiceProvider(Protocol):
-    """A source of voices: embedded (eSpeak NG) or hosted."""
-
-    name: str
-
-    def create_voice(self, enrolment: Audio | None, consent: ConsentRecord | None, *, language: str) -> VoiceModel:
-        """Make a voice from isolated speech, or a stock voice where `enrolment` is None.
-
-        Raises:
-            ConsentMissing: there is an enrolment and no consent that covers voice.
-            SpeechNotUsable: the enrolment holds too little speech.
-        """
-
-    def synthesize(self, voice: VoiceModel, text: str, settings: VoiceSettings = NATURAL) -> Speech:
-        """Speak `text` as `settings` say. The same voice, text, settings and version give the same bytes.
-
-        Raises:
-            InvalidText: the text is empty, too long, or has nothing to speak.
-        """
-
-    def delete_voice(self, voice: VoiceModel) -> None:
-        """Forget the voice, remotely too; deleting what is gone already is not an error."""

@@ -205,21 +205,32 @@ def _silence(segments: Sequence[Viseme], times: NDArray[np.float64]) -> NDArray[
     return amount
 
 
+def _owners(segments: Sequence[Viseme], times: NDArray[np.float64]) -> dict[int, Viseme]:
+    """Return which closure has which frame to itself: the one nearest to its centre, or else the next nearest.
+
+    Lips that meet come before lips that touch teeth, and longer closures before shorter ones. Two of a kind in one
+    frame are both seen in it.
+    """
+    owner: dict[int, Viseme] = {}
+    closed = [segment for segment in segments if segment.name in _CLOSED]
+    for segment in sorted(closed, key=lambda s: (s.name != "PP", s.start - s.end)):
+        nearest = np.argsort(np.abs(times - (segment.start + segment.end) / 2), kind="stable")[:2]
+        for frame in nearest.tolist():
+            if owner.setdefault(frame, segment).name == segment.name:
+                break
+    return owner
+
+
 def _closures(
     segments: Sequence[Viseme], times: NDArray[np.float64], silence: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return how firmly each frame must show PP or FF: (T, 15), zero elsewhere, rows summing to at most 1.
 
     Lips that should meet and do not are the error people see first. A closure can be shorter than a frame, so its
-    centre is moved to the nearest frame, which it gets whole; where two want the same frame, the longer gets it.
+    centre is moved to the nearest frame, which it gets whole.
     """
     firm: NDArray[np.float64] = np.zeros((len(times), len(VISEMES)))
-    closed = [segment for segment in segments if segment.name in _CLOSED]
-    owner: dict[int, Viseme] = {}
-    for segment in closed:
-        frame = int(np.argmin(np.abs(times - (segment.start + segment.end) / 2)))
-        if frame not in owner or segment.end - segment.start > owner[frame].end - owner[frame].start:
-            owner[frame] = segment
+    owner = _owners(segments, times)
     for frame, segment in owner.items():
         quarter = (segment.end - segment.start) / 4
         ramp = quarter + _CLOSURE_RAMP_SECONDS

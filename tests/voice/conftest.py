@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,11 +17,18 @@ from avatar_pipeline.media.types import Audio
 from avatar_pipeline.voice.espeak import Settings, speak
 from avatar_pipeline.voice.local import LocalVoiceProvider
 
+if TYPE_CHECKING:
+    from tests.voice.hosted import Desk
+
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PASSAGE = (
     "The harbour was quiet when we came back from the islands. Nobody had thought to leave a light on, "
     "so my brother walked ahead with a small lamp, and the rest of us followed as well as we could. "
     "What would you have done?"
+)
+ANOTHER_PASSAGE = (
+    "My neighbour keeps bees on the roof of the house. In summer they fly out to the park, and in winter she feeds "
+    "them sugar. Last year there was honey for everybody in the street, and some was left for the school."
 )
 
 
@@ -31,6 +41,21 @@ def say(text: str, **settings: str | int) -> Audio:
 @pytest.fixture(scope="session")
 def speech() -> Audio:
     return say(PASSAGE)
+
+
+@pytest.fixture(scope="session")
+def man() -> Audio:
+    return say(PASSAGE, pitch=40)
+
+
+@pytest.fixture(scope="session")
+def man_again() -> Audio:
+    return say(ANOTHER_PASSAGE, pitch=40)
+
+
+@pytest.fixture(scope="session")
+def woman() -> Audio:
+    return say(ANOTHER_PASSAGE, voice="gmw/en-US+f3", pitch=60)
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +82,37 @@ def recordings() -> Path:
     if not root:
         pytest.skip("AVATAR_EVAL_DATA is not set: no real recordings to measure on")
     return Path(root) / "audio"
+
+
+@pytest.fixture(scope="session")
+def migrated_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger, to be copied."""
+    from avatar_pipeline.ledger.ledger import Ledger
+
+    file = tmp_path_factory.mktemp("hosted") / "ledger.db"
+    Ledger(f"sqlite:///{file}").close()
+    return file
+
+
+@pytest.fixture
+def open_desk(migrated_ledger: Path, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+    """Makes the desk of a test of the hosted voice: `open_desk(**rules)`, with the rules of the stand-in."""
+    from contextlib import ExitStack
+
+    from avatar_pipeline.ledger.ledger import Ledger
+    from tests.elevenlabs.server import StandIn
+    from tests.voice.hosted import Desk
+
+    with ExitStack() as stack:
+
+        def make(**rules: Any) -> Desk:
+            shutil.copyfile(migrated_ledger, tmp_path / "ledger.db")
+            standin = stack.enter_context(StandIn(**({"speech": "beeps"} | rules)))
+            ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+            stack.callback(ledger.close)
+            return Desk(tmp_path, standin, ledger)
+
+        yield make
 
 
 def load(path: Path) -> Audio:

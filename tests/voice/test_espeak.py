@@ -62,6 +62,20 @@ def test_words_are_the_words_of_the_text_in_order() -> None:
     assert all(one.end <= two.start for one, two in itertools.pairwise(spoken.words))
 
 
+def test_a_words_last_sound_is_its_own_and_not_the_next_words_first() -> None:
+    """eSpeak NG announces a word as early as the last sound of the one before: l of 'tell', m of 'name'."""
+    spoken = speak("Tell me, my name is Ann, and I call at dawn. Could what?", ENGLISH)
+    sounds = {
+        word.text: [p.symbol for p in spoken.phonemes if p.symbol and word.start <= p.start < word.end]
+        for word in spoken.words
+    }
+    assert (sounds["Tell"], sounds["me"]) == (["t", "ˈɛ", "l"], ["m", "ˌiː"])
+    assert (sounds["name"], sounds["is"]) == (["n", "ˈeɪ", "m"], ["ɪ", "z"])
+    assert (sounds["call"], sounds["at"]) == (["k", "ˈɔː", "l"], ["æ", "t"])
+    assert sounds["and"][-1] == "d"
+    assert sounds["Could"] == ["k", "ʊ", "d"]
+
+
 def test_words_that_are_spoken_as_one_share_its_time() -> None:
     spoken = speak("The end of the road, out of the light.", ENGLISH)
     assert " ".join(word.text for word in spoken.words) == "The end of the road out of the light"

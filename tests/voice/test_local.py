@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 from avatar_pipeline.consent import ConsentRecord
-from avatar_pipeline.errors import ConsentMissing, InvalidInput, InvalidText, SpeechNotUsable
+from avatar_pipeline.errors import ConsentMissing, EnvironmentProblem, InvalidInput, InvalidText, SpeechNotUsable
 from avatar_pipeline.media.types import Audio
 from avatar_pipeline.voice.local import LocalVoiceProvider
 from avatar_pipeline.voice.pitch import track_pitch
+from avatar_pipeline.voice.provider import say_one
 from avatar_pipeline.voice.spectrum import apply_filter, average_spectrum, spectral_distance
 from avatar_pipeline.voice.types import VoiceModel, VoiceSettings
 from tests.voice.conftest import NOW, PASSAGE, join, load, say
@@ -45,7 +47,7 @@ def matched(provider: LocalVoiceProvider, enrolment: Audio, consent: ConsentReco
 
 
 def read_aloud(provider: LocalVoiceProvider, voice: VoiceModel) -> Audio:
-    return join(*(provider.synthesize(voice, sentence).audio for sentence in SENTENCES))
+    return join(*(say_one(provider, voice, sentence).audio for sentence in SENTENCES))
 
 
 def test_a_stock_voice_needs_no_consent_and_says_what_it_is(stock: VoiceModel) -> None:
@@ -78,7 +80,7 @@ def test_a_matched_voice_has_the_pitch_and_the_spectrum_of_its_enrolment(
 def test_a_voice_survives_its_json(matched: VoiceModel, provider: LocalVoiceProvider) -> None:
     again = VoiceModel.model_validate_json(matched.model_dump_json())
     assert again == matched
-    one, two = (provider.synthesize(voice, "The same voice.").audio for voice in (matched, again))
+    one, two = (say_one(provider, voice, "The same voice.").audio for voice in (matched, again))
     assert one.samples.tobytes() == two.samples.tobytes()
 
 
@@ -92,7 +94,7 @@ def test_the_same_enrolment_gives_the_same_voice(
 def test_speech_is_levelled_timed_and_free(
     provider: LocalVoiceProvider, request: pytest.FixtureRequest, kind: str
 ) -> None:
-    speech = provider.synthesize(request.getfixturevalue(kind), PASSAGE)
+    speech = say_one(provider, request.getfixturevalue(kind), PASSAGE)
     samples = speech.audio.samples
     assert (speech.audio.rate, samples.dtype, samples.ndim) == (22_050, np.float32, 1)
     assert np.abs(samples).max() <= 10 ** (-1 / 20) + 1e-6
@@ -107,7 +109,7 @@ def test_speech_is_levelled_timed_and_free(
 def test_times_of_a_matched_voice_are_those_of_its_sound(provider: LocalVoiceProvider, matched: VoiceModel) -> None:
     """Playing faster moves sound and times alike: closures of /p/ are still where the times say."""
     shifted = matched.model_copy(update={"parameters": matched.parameters | {"alpha": 1.2}})
-    speech = provider.synthesize(shifted, "A happy puppy stopped upon the open paper.")
+    speech = say_one(provider, shifted, "A happy puppy stopped upon the open paper.")
     samples, rate = speech.audio.samples, speech.audio.rate
     level = np.sqrt(np.mean(samples**2))
     for phoneme in speech.phonemes:
@@ -121,7 +123,7 @@ def test_the_voices_own_speed_is_no_setting(
     provider: LocalVoiceProvider, request: pytest.FixtureRequest, kind: str
 ) -> None:
     voice = request.getfixturevalue(kind)
-    one, two = provider.synthesize(voice, PASSAGE), provider.synthesize(voice, PASSAGE, VoiceSettings(speed=1.0))
+    one, two = say_one(provider, voice, PASSAGE), say_one(provider, voice, PASSAGE, VoiceSettings(speed=1.0))
     assert one.audio.samples.tobytes() == two.audio.samples.tobytes()
     assert (one.phonemes, one.words) == (two.phonemes, two.words)
 
@@ -134,8 +136,8 @@ def test_speech_has_the_speed_asked_for_the_same_pitch_and_times_of_its_own_soun
     """A high voice, played 1.3 times as fast, asks eSpeak NG at half speed for less than it can: 64 words a minute."""
     high = matched.model_copy(update={"parameters": matched.parameters | {"alpha": 1.3, "rate": 127}})
     voice = high if kind == "high" else request.getfixturevalue(kind)
-    natural = provider.synthesize(voice, PASSAGE)
-    speech = provider.synthesize(voice, PASSAGE, VoiceSettings(speed=speed))
+    natural = say_one(provider, voice, PASSAGE)
+    speech = say_one(provider, voice, PASSAGE, VoiceSettings(speed=speed))
     assert natural.audio.seconds / speech.audio.seconds == pytest.approx(speed, rel=0.1)
     pitches = [track_pitch(said.audio).median_and_spread()[0] for said in (natural, speech)]
     assert pitches[1] == pytest.approx(pitches[0], rel=0.06)
@@ -154,7 +156,7 @@ def test_at_any_speed_the_lips_are_shut_where_the_sound_is(
     provider: LocalVoiceProvider, stock: VoiceModel, alpha: float, speed: float
 ) -> None:
     voice = stock.model_copy(update={"parameters": stock.parameters | {"alpha": alpha, "rate": round(165 / alpha)}})
-    speech = provider.synthesize(voice, "A happy puppy stopped upon the open paper.", VoiceSettings(speed=speed))
+    speech = say_one(provider, voice, "A happy puppy stopped upon the open paper.", VoiceSettings(speed=speed))
     samples, rate = speech.audio.samples, speech.audio.rate
     level = np.sqrt(np.mean(samples**2))
     closures = [phoneme for phoneme in speech.phonemes if phoneme.symbol == "p"]
@@ -166,7 +168,7 @@ def test_at_any_speed_the_lips_are_shut_where_the_sound_is(
 
 def test_other_languages_speak(provider: LocalVoiceProvider) -> None:
     voice = provider.create_voice(None, None, language="fr-fr")
-    speech = provider.synthesize(voice, "Bonjour à tous.")
+    speech = say_one(provider, voice, "Bonjour à tous.")
     assert [word.text for word in speech.words] == ["Bonjour", "à", "tous"]
     assert any("ʁ" in phoneme.symbol for phoneme in speech.phonemes)
 
@@ -196,7 +198,7 @@ def test_an_enrolment_without_speech_is_refused(provider: LocalVoiceProvider, co
 @pytest.mark.parametrize("text", ["", "   ", "...", "a\x00b", "x" * 5_001])
 def test_text_that_cannot_be_spoken_is_refused(provider: LocalVoiceProvider, stock: VoiceModel, text: str) -> None:
     with pytest.raises(InvalidText):
-        provider.synthesize(stock, text)
+        say_one(provider, stock, text)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,31 @@ def test_a_voice_of_another_provider_or_a_damaged_one_is_refused(
     provider: LocalVoiceProvider, stock: VoiceModel, change: dict[str, object]
 ) -> None:
     with pytest.raises(InvalidInput):
-        provider.synthesize(stock.model_copy(update=change), "Hello.")
+        say_one(provider, stock.model_copy(update=change), "Hello.")
+
+
+def test_a_text_that_the_synthesizer_dies_of_fails_alone(stock: VoiceModel, tmp_path: Path) -> None:
+    """A worker that is killed by one text, as by a fault in eSpeak NG, and speaks all others."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import io, os, signal, sys\n"
+        "from avatar_pipeline.voice import espeak_worker\n"
+        "asked = sys.stdin.buffer.read()\n"
+        "if b'abracadabra' in asked:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.stdin = io.TextIOWrapper(io.BytesIO(asked))\n"
+        "sys.exit(espeak_worker.main())\n"
+    )
+    provider = LocalVoiceProvider(worker=(sys.executable, str(worker)))
+    assert say_one(provider, stock, "Hello.").words
+    with pytest.raises(InvalidText, match="signal 9"):
+        say_one(provider, stock, "Say abracadabra.")
+
+
+def test_a_synthesizer_that_does_not_work_is_no_texts_fault(stock: VoiceModel) -> None:
+    provider = LocalVoiceProvider(worker=(sys.executable, "-c", "raise SystemExit(9)"))
+    with pytest.raises(EnvironmentProblem):
+        say_one(provider, stock, "Hello.")
 
 
 def test_deleting_a_voice_twice_is_no_error(provider: LocalVoiceProvider, stock: VoiceModel) -> None:
@@ -224,14 +250,14 @@ def test_deleting_a_voice_twice_is_no_error(provider: LocalVoiceProvider, stock:
 def test_real_speakers_are_matched_in_pitch_and_spectrum(
     provider: LocalVoiceProvider, stock: VoiceModel, consent: ConsentRecord, recordings: Path
 ) -> None:
-    """Enrol on all but one recording of each speaker; measure against the one held out."""
+    """Enrol on all but the longest recording of each speaker; measure against that. See benchmarks.local_voice."""
     raw = average_spectrum(read_aloud(provider, stock))
     distances = []
     for folder in sorted((recordings / "librispeech").iterdir()):
         files = sorted(folder.glob("*.flac"), key=lambda path: path.stat().st_size)
         if not files:
             continue
-        held_out = load(files.pop(-2))
+        held_out = load(files.pop())
         enrolment = join(*map(load, files))
         spoken = read_aloud(provider, provider.create_voice(enrolment, consent, language="en"))
         wanted, _ = track_pitch(enrolment).median_and_spread()
@@ -240,4 +266,4 @@ def test_real_speakers_are_matched_in_pitch_and_spectrum(
         distances.append(spectral_distance(average_spectrum(spoken), target))
         assert distances[-1] < spectral_distance(raw, target), folder.name
     assert len(distances) == 4
-    assert np.mean(distances) < 2.3
+    assert np.mean(distances) <= 2.0

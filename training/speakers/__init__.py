@@ -1,0 +1,1 @@
+"""Make `avatar_pipeline/voice/data/speakers.npz`: the space in which speakers are compared."""
