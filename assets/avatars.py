@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.automation import NIGHTLY
-from assets.binding import Outcome, blocking, materialize
+from assets.binding import Outcome, blocking, materialize, warning
 from assets.compute import CPU_TAGS, GPU_POOL, GPU_TAGS
 from assets.partitions import avatars
 from avatar_pipeline.errors import ConsentMissing, FaceNotUsable, InvalidMedia, SpeechNotUsable
@@ -118,11 +118,20 @@ def plate(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
     kinds={"python"},
     code_version=voice.MODEL_VERSION,
     op_tags=CPU_TAGS,
+    check_specs=[
+        warning("one_speaker", "voice_model", "One person speaks in the recording."),
+        warning("no_music", "voice_model", "There is no music under the voice."),
+    ],
 )
 def voice_model(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
-    """The voice that the avatar speaks with, made under the consent that covers it."""
+    """The voice that the avatar speaks with, made under the consent that covers it, and the speech it is made from."""
     with line.open(context) as bench:
-        yield from _made(context, bench, voice.make_voice_model)
+        yield from _made(
+            context,
+            bench,
+            voice.make_voice_model,
+            judge=lambda facts: [checks.one_speaker(facts), checks.no_music(facts)],
+        )
 
 
 @avatar_asset(

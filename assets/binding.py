@@ -18,6 +18,11 @@ def blocking(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=True)
 
 
+def warning(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
+    """Declare a check that is to be looked at when it fails, and stops nothing."""
+    return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=False)
+
+
 def materialize(
     line: Line,
     work: Callable[[], StageResult],
@@ -42,7 +47,7 @@ def materialize(
                 yield dg.AssetCheckResult(check_name=check, passed=False, description=str(error))
         raise failure(error) from error
     verdicts = judge(result.facts)
-    if bad := [verdict.description for verdict in verdicts if not verdict.passed]:
+    if bad := [verdict.description for verdict in verdicts if not verdict.passed and not verdict.warns]:
         give_up(QualityTooLow(" ".join(bad), remedy="See the asset's checks and pictures."))
     yield dg.MaterializeResult(
         metadata=metadata(line, result), check_results=[check_result(verdict) for verdict in verdicts]
@@ -63,6 +68,7 @@ def check_result(verdict: Verdict) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=verdict.name,
         passed=verdict.passed,
+        severity=dg.AssetCheckSeverity.WARN if verdict.warns else dg.AssetCheckSeverity.ERROR,
         description=verdict.description,
         metadata=dict(verdict.figures),
     )

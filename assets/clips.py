@@ -1,6 +1,7 @@
 """The assets of one batch of clips. Partition key: the batch's id."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from functools import partial
 
 import dagster as dg
@@ -10,7 +11,7 @@ from assets.binding import Outcome, failure, materialize, metadata, picture
 from assets.compute import CPU_TAGS, GPU_POOL, GPU_TAGS
 from assets.partitions import clip_batches
 from avatar_pipeline.errors import AvatarError, package_missing
-from avatar_pipeline.stages import batches, clips
+from avatar_pipeline.stages import batches, clips, speech
 from avatar_pipeline.stages.batches import BatchResult
 from avatar_pipeline.stages.line import Line
 from resources.line import LineResource
@@ -32,7 +33,7 @@ def clip_batch_manifest(context: dg.AssetExecutionContext, line: LineResource) -
 @clip_asset(
     deps=[clip_batch_manifest],
     kinds={"python"},
-    code_version=clips.SPEECH_VERSION,
+    code_version=speech.SPEECH_VERSION,
     op_tags=CPU_TAGS,
 )
 def synthesized_speech(context: dg.AssetExecutionContext, line: LineResource) -> Outcome:
@@ -73,9 +74,13 @@ def _batch(
     shown = metadata(line, batch.index) | {
         "stage_seconds": round(batch.seconds, 3),
         "cost_usd": float(batch.cost),
+        "items_made": len(batch.done) - batch.reused,
         "items_reused": batch.reused,
+        "items_held": len(batch.held),
+        "items_failed": len(batch.failed),
         "items": _table(batch),
     }
+    shown |= _provider_figures(batch)
     for result in list(batch.done.values())[:1]:
         if "preview.jpg" in result.artifact.files:
             shown["preview"] = picture(line.store.local(result.artifact, "preview.jpg").read_bytes())
@@ -92,12 +97,25 @@ def _batch(
     yield dg.MaterializeResult(metadata=shown, check_results=results)
 
 
+def _provider_figures(batch: BatchResult) -> dict[str, float | int]:
+    """Sum up what voices' providers were asked for in this attempt, and what they charged."""
+    made = [result.facts for result in batch.done.values() if not result.reused and "provider_cost" in result.facts]
+    if not made:
+        return {}
+    return {
+        "characters_spoken": sum(facts["characters"] for facts in made),
+        "provider_credits": float(sum(Decimal(facts["provider_credits"]) for facts in made)),
+        "provider_cost_usd": float(sum(Decimal(facts["provider_cost"]) for facts in made)),
+    }
+
+
 def _table(batch: BatchResult) -> dg.MetadataValue:
     rows = ["| request | avatar | result | seconds | USD |", "|---|---|---|---|---|"]
     for name, result in batch.done.items():
         state = "reused" if result.reused else "made"
         owner = result.artifact.slot.owner
         rows.append(f"| {name} | {owner} | {state} | {result.seconds:.1f} | {result.cost} |")
+    rows += [f"| {name} | | waits: {error.code} | | |" for name, error in batch.held.items()]
     rows += [f"| {name} | | failed: {error.code} | | |" for name, error in batch.failed.items()]
     return dg.MetadataValue.md("\n".join(rows))
 

@@ -4,9 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from assets.partitions import clip_batches
+from assets.avatars import avatar_assets
+from assets.clips import clip_assets
+from assets.jobs import build_avatar, make_clip_batch
+from assets.partitions import avatars, clip_batches
+from avatar_pipeline.forgetting import forget_runs_of
 from avatar_pipeline.scaling.recovery import BatchSeen, prunable
-from avatar_pipeline.stages import retention
+from avatar_pipeline.stages import retention, revocation
 from resources.line import LineResource
 
 PARTITION_TAG = "dagster/partition"
@@ -71,12 +75,37 @@ def delete_old_uploads(context: dg.OpExecutionContext, line: LineResource) -> No
 
 @dg.op(description="Deletes from the ledger what nobody asks for any more; requests and their history stay.")
 def prune_ledger(context: dg.OpExecutionContext, line: LineResource) -> None:
-    """Delete old beats, webhooks that came to their end, and batches without work left."""
+    """Delete old beats, webhooks that came to their end, batches without work left, old leases, deleted voices."""
     with line.look() as bench:
         before = bench.clock() - timedelta(days=bench.settings.keep_batches_days)
         beats, callbacks = bench.beats.prune(before), bench.callbacks.prune(before)
         batches = bench.requests.prune_batches(before)
-    context.log.info(f"Deleted: {beats} beats, {callbacks} webhooks, {batches} batches.")
+        leases, voices = bench.leases.prune(before), bench.voices.prune(before)
+    told = f"Deleted: {beats} beats, {callbacks} webhooks, {batches} batches, {leases} leases, {voices} voices."
+    context.log.info(told)
+
+
+@dg.op(description="Carries out what is left of consents that were taken back: voices that a provider still has.")
+def finish_revocations(context: dg.OpExecutionContext, line: LineResource) -> None:
+    """Delete what a crash, or a provider that was down, kept from being deleted; and runs that ended since then."""
+    with line.look() as bench:
+        finished = revocation.finish_revocations(bench)
+        people, batches = revocation.shown_by_dagster(bench)
+    if people:
+        forget_runs_of(context.instance, build_avatar.name, people, [asset.key for asset in avatar_assets])
+        forget_runs_of(context.instance, make_clip_batch.name, batches, [asset.key for asset in clip_assets])
+    for one in finished:
+        for avatar_id in one.avatars:
+            # Or it would be built again at night.
+            context.instance.delete_dynamic_partition(str(avatars.name), avatar_id)
+        told = "; ".join(one.left) or "nothing is left"
+        context.log.info(f"Consent {one.consent_id}, avatars {', '.join(one.avatars) or 'none'}: {told}.")
+
+
+@dg.job(description="Whenever anything is left of a consent that was taken back.", executor_def=dg.in_process_executor)
+def carry_out_revocations() -> None:
+    """Delete what should be gone already."""
+    finish_revocations()
 
 
 @dg.job(description="Every night: old batch partitions, uploads and rows.", executor_def=dg.in_process_executor)
@@ -85,6 +114,7 @@ def tidy_up() -> None:
     prune_batch_partitions()
     delete_old_uploads()
     prune_ledger()
+    finish_revocations()
 
 
 @dg.job(description="Every week: orphans in the artifact store.", executor_def=dg.in_process_executor)
@@ -93,4 +123,4 @@ def sweep_store() -> None:
     sweep_orphans()
 
 
-housekeeping_jobs = [tidy_up, sweep_store]
+housekeeping_jobs = [tidy_up, sweep_store, carry_out_revocations]

@@ -13,14 +13,13 @@ from filelock import FileLock
 
 from avatar_pipeline.definitions import build_defs
 from avatar_pipeline.errors import AvatarError, Interrupted
+from avatar_pipeline.forgetting import forget_runs_of
 from avatar_pipeline.settings import Settings
 
 PROCESS_TAG = "avatar/process"
 BUILD_AVATAR = "build_avatar"
 MAKE_CLIP_BATCH = "make_clip_batch"
 CHECK_FAILED = "check_failed"
-_UI_JOB = "__ASSET_JOB"
-"""What Dagster calls a run of assets that were chosen in the UI, not by a job."""
 _PARTITIONS = {BUILD_AVATAR: "avatars", MAKE_CLIP_BATCH: "clip_batches"}
 
 
@@ -84,28 +83,13 @@ def forget_partitions(settings: Settings, job: str, partition_keys: Sequence[str
     with open_instance(settings) as instance:
         for key in partition_keys:
             instance.delete_dynamic_partition(_PARTITIONS[job], key)
-            for run in instance.get_runs(dg.RunsFilter(tags={"dagster/partition": key})):
-                if run.job_name in {job, _UI_JOB} and run.is_finished:
-                    instance.delete_run(run.run_id)
-        for asset in build_defs().resolve_job_def(job).asset_layer.executable_asset_keys:
-            _forget_latest(instance, asset, set(partition_keys))
+        forget_runs(instance, job, partition_keys)
 
 
-def _forget_latest(instance: dg.DagsterInstance, asset: dg.AssetKey, partition_keys: set[str]) -> None:
-    """Have Dagster's catalogue show another partition where it shows one of these as the asset's latest.
-
-    The catalogue keeps a copy of the latest materialization, pictures included, that deleting its run leaves.
-    """
-    latest = instance.get_latest_materialization_event(asset)
-    shown = latest.asset_materialization if latest else None
-    if shown is None or shown.partition not in partition_keys:
-        return
-    remaining = instance.fetch_materializations(asset, limit=1).records
-    other = remaining[0].asset_materialization if remaining else None
-    if other is None:
-        instance.wipe_assets([asset])
-    else:
-        instance.report_runless_asset_event(other)
+def forget_runs(instance: dg.DagsterInstance, job: str, partition_keys: Sequence[str]) -> None:
+    """Delete the finished runs that worked on keys of a job's partitions; the keys stay."""
+    assets = build_defs().resolve_job_def(job).asset_layer.executable_asset_keys
+    forget_runs_of(instance, job, partition_keys, assets)
 
 
 def _what_went_wrong(result: dg.ExecuteInProcessResult, settings: Settings) -> AvatarError:

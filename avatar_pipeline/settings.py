@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from avatar_pipeline.errors import InvalidInput
@@ -40,6 +40,13 @@ class Settings(BaseSettings):
         default="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
         pattern=r"^[0-9a-f]{64}$",
     )
+
+    isolation: Literal["neural", "dsp", "model"] = "neural"
+    """What takes the voice out of its noise: our network, the classical estimator, or a model of the user's."""
+    isolation_model: Path | None = None
+    """The manifest (.json) of the user's model, beside its file; see docs/isolation.md."""
+    isolation_device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network or the model runs; 'auto' takes a GPU where torch finds one."""
 
     workers: int = Field(default=2, ge=1, le=64)
     """Chunks of landmarks tracked at once, in threads."""
@@ -91,8 +98,39 @@ class Settings(BaseSettings):
     keep_uploads_days: int | None = Field(default=None, ge=0)
     """Days after an avatar is ready until its upload is deleted; unset, never. It cannot be rebuilt after that."""
 
+    c2pa_certificate: Path | None = None
+    """PEM chain that signs the content credentials of clips and speech, the signing certificate first; unset, a test
+    certificate of this home's own, which nobody trusts."""
+    c2pa_private_key: Path | None = None
+    """PEM of the private key of that certificate, without a password."""
+    c2pa_timestamp_url: str | None = None
+    """An RFC 3161 time stamp authority: what was signed stays valid after the certificate's end."""
+
     max_upload_bytes: int = Field(default=2 * 1024**3, gt=0)
     max_upload_seconds: float = Field(default=600.0, gt=0)
+
+    voice_provider: Literal["local", "elevenlabs"] = "local"
+    """Who speaks with the voice of a video: the embedded synthesizer, or ElevenLabs."""
+    elevenlabs_api_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("AVATAR_ELEVENLABS_API_KEY", "ELEVENLABS_API_KEY")
+    )
+    """The key of an ElevenLabs account; the second name is the one that ElevenLabs's own tools read."""
+    elevenlabs_residency: Literal["global", "us", "eu", "in", "sg"] = "global"
+    """Where ElevenLabs keeps and processes data; all but `global` and `us` need a contract with them."""
+    elevenlabs_url: str | None = Field(default=None, pattern=r"^https?://")
+    """Another address than ElevenLabs's: a private host, or a stand-in for tests."""
+    elevenlabs_model: str = Field(default="eleven_flash_v2_5", pattern=r"^[a-z0-9_]{1,80}$")
+    elevenlabs_concurrency: int = Field(default=2, ge=1, le=1000)
+    """Calls in flight until ElevenLabs has said how many it allows; 2 is the smallest plan's."""
+    elevenlabs_seed: int = Field(default=1, ge=0, le=4294967295)
+    elevenlabs_timeout_seconds: float = Field(default=120.0, gt=0)
+    """How long one call to ElevenLabs may be silent."""
+    elevenlabs_price_per_1000_credits: Decimal = Field(default=Decimal("0.20"), ge=0)
+    """US dollars, for the costs that are shown. The default is the Starter plan's, 2026-09."""
+
+    jaw: float = Field(default=1.0, ge=0.5, le=1.5)
+    lips: float = Field(default=1.0, ge=0.5, le=1.5)
+    """How far the jaw opens, and the lips move, in speech; lips that are to meet do so in any case."""
 
     worker_price_per_hour: Decimal = Field(default=Decimal("0.526"), ge=0)
     """US dollars. The default is a g4dn.xlarge, on demand, us-east-1, 2026-07-20."""

@@ -12,7 +12,7 @@ from assets.jobs import build_avatar
 from assets.partitions import avatars
 from avatar_pipeline.errors import WorkerLost
 from avatar_pipeline.scaling.recovery import RETRY_GRACE, next_turn, run_key
-from avatar_pipeline.stages.avatar_requests import abandon, waiting_requests
+from avatar_pipeline.stages.avatar_requests import abandon, attempts_allowed, waiting_requests
 from avatar_pipeline.stages.dispatch import drain
 from resources.line import LineResource
 from sensors.runs import ASSET_JOB, runs_in_flight, runs_of
@@ -49,7 +49,7 @@ def avatar_intake_sensor(context: dg.SensorEvaluationContext, line: LineResource
                 seen,
                 bench.clock(),
                 grace=RETRY_GRACE,
-                max_attempts=bench.settings.max_attempts,
+                max_attempts=attempts_allowed(bench, record),
                 backoff=timedelta(seconds=bench.settings.retry_seconds),
             )
             if turn == "park":

@@ -21,10 +21,12 @@ from sensors.runs import ASSET_JOB, runs_in_flight, runs_of
     description="Closes runs whose worker is gone, and runs batches again that were left unfinished.",
 )
 def recovery_sensor(context: dg.SensorEvaluationContext, line: LineResource) -> dg.SensorResult:
-    """Close lost runs, then ask for a run of every batch that has requests and no run."""
+    """Close lost runs, release what is held and due, then ask for a run of every batch with requests and no run."""
     instance = context.instance
     with line.look() as bench:
         lost = _close_lost_runs(context, bench)
+        if released := bench.requests.release_due():
+            context.log.info(f"{released} held requests go on.")
         open_batches = bench.requests.open_batches()
         runs = {batch.batch_id: runs_of(instance, batch.batch_id) for batch in open_batches}
         plan = batches_to_run(

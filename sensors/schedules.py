@@ -2,8 +2,10 @@
 
 import dagster as dg
 
-from assets.housekeeping import sweep_store, tidy_up
+from assets.housekeeping import carry_out_revocations, sweep_store, tidy_up
 from assets.jobs import report_day
+from avatar_pipeline.stages.revocation import anything_left
+from resources.line import LineResource
 
 daily_report_schedule = dg.build_schedule_from_partitioned_job(
     report_day,
@@ -32,4 +34,20 @@ sweep_store_schedule = dg.ScheduleDefinition(
     description="Deletes from the store what nobody owns.",
 )
 
-schedules = [daily_report_schedule, tidy_up_schedule, sweep_store_schedule]
+
+@dg.schedule(
+    job=carry_out_revocations,
+    cron_schedule="*/10 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Deletes voices that a provider still has though their consent was taken back.",
+)
+def revocation_schedule(line: LineResource) -> dg.RunRequest | dg.SkipReason:
+    """Ask for a run if the ledger knows of anything left."""
+    with line.look() as bench:
+        if anything_left(bench):
+            return dg.RunRequest()
+    return dg.SkipReason("Nothing is left of any consent that was taken back.")
+
+
+schedules = [daily_report_schedule, tidy_up_schedule, sweep_store_schedule, revocation_schedule]

@@ -9,10 +9,14 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.elevenlabs.server import StandIn
 
 # The same examples on every machine, so that what landed green stays green; HYPOTHESIS_PROFILE=explore looks further.
 # No deadline for an example: timings are measured in benchmarks, not in tests.
@@ -110,3 +114,12 @@ def postgres_url(postgres: str) -> Iterator[str]:
         server.execute(f'CREATE DATABASE "{name}"')
         yield postgres.replace("postgresql://", "postgresql+psycopg://").replace("/postgres?", f"/{name}?")
         server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def elevenlabs_standin() -> Iterator["StandIn"]:
+    """A stand-in for ElevenLabs on loopback, for one test: `.url`, `.api_key`, `.change(**rules)`, `.report()`."""
+    from tests.elevenlabs.server import StandIn
+
+    with StandIn() as standin:
+        yield standin

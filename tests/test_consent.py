@@ -1,5 +1,6 @@
 """Consent: in force or not, for this scope, now; and files that are no consent."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avatar_pipeline.consent import ConsentRecord, read_consent
+from avatar_pipeline.consent import ConsentRecord, read_consent, recording_beside
 from avatar_pipeline.errors import ConsentMissing
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -92,4 +93,52 @@ def test_a_missing_file_and_a_time_without_zone_are_told(tmp_path: Path) -> None
     path = tmp_path / "consent.json"
     path.write_text(consent().model_dump_json().replace("2026-03-01T12:00:00Z", "2026-03-01T12:00:00"))
     with pytest.raises(ConsentMissing, match="given_at"):
+        read_consent(path)
+
+
+def test_a_record_without_a_recording_has_the_hash_that_it_always_had() -> None:
+    """It is in the keys of the voices that were made before recordings could be named."""
+    assert consent().sha256 == "3d1077d31b4079dbcdb54041499f24a00f16db280310cb94168628ccc3221852"
+
+
+def with_recording(folder: Path, content: bytes = b"I agree.", name: str = "i-agree.wav") -> ConsentRecord:
+    (folder / name).write_bytes(content)
+    return consent(recording=name, evidence_sha256=hashlib.sha256(content).hexdigest())
+
+
+def test_a_recording_is_found_beside_the_consent(tmp_path: Path) -> None:
+    record = with_recording(tmp_path)
+    assert recording_beside(tmp_path / "consent.json", record) == tmp_path / "i-agree.wav"
+    assert recording_beside(tmp_path / "consent.json", consent()) is None
+    assert record.sha256 != consent(evidence_sha256=record.evidence_sha256).sha256
+
+
+@pytest.mark.parametrize("name", ["../i-agree.wav", "a/b.wav", "/etc/passwd", ".hidden", "a\\b", "", "a b", "ä.wav"])
+def test_a_recording_cannot_lie_anywhere_else(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "consent.json"
+    record = with_recording(tmp_path)
+    path.write_text(record.model_dump_json().replace("i-agree.wav", name))
+    with pytest.raises(ConsentMissing, match=r"recording|JSON"):
+        read_consent(path)
+
+
+def test_a_recording_that_is_not_the_one_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "consent.json"
+    record = with_recording(tmp_path)
+    (tmp_path / "i-agree.wav").write_bytes(b"I do not agree.")
+    with pytest.raises(ConsentMissing, match="does not match evidence_sha256"):
+        recording_beside(path, record)
+    (tmp_path / "i-agree.wav").unlink()
+    with pytest.raises(ConsentMissing, match="is not there"):
+        recording_beside(path, record)
+    (tmp_path / "elsewhere").write_bytes(b"I agree.")
+    (tmp_path / "i-agree.wav").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConsentMissing, match="is not there, or is no file"):
+        recording_beside(path, record)
+
+
+def test_a_recording_needs_a_hash(tmp_path: Path) -> None:
+    path = tmp_path / "consent.json"
+    path.write_text(consent().model_dump_json().replace('"recording":null', '"recording":"a.wav"'))
+    with pytest.raises(ConsentMissing, match="evidence_sha256"):
         read_consent(path)

@@ -19,10 +19,12 @@ from rich.table import Table
 
 from avatar_pipeline.cli import console, work
 from avatar_pipeline.cli.bench import open_line
+from avatar_pipeline.cli.consent import consent as consents
 from avatar_pipeline.cli.options import AsJson, AvatarId
 from avatar_pipeline.cli.queue import queue
 from avatar_pipeline.cli.requests import requests
-from avatar_pipeline.consent import read_consent
+from avatar_pipeline.cli.verify import verify
+from avatar_pipeline.consent import read_consent, recording_beside
 from avatar_pipeline.errors import AvatarError, EnvironmentProblem, package_missing
 from avatar_pipeline.voice.types import DEFAULT_GREETING, DEFAULT_VOICE
 
@@ -35,7 +37,9 @@ app = typer.Typer(
 )
 
 app.add_typer(queue, name="queue")
+app.add_typer(consents, name="consent")
 app.command()(requests)
+app.command()(verify)
 
 
 @app.command()
@@ -51,7 +55,9 @@ def create(
 ) -> None:
     """Make an avatar from a video. Interrupted, it goes on where it was when called again."""
     with open_line() as line, console.showing_progress(quiet=as_json):
-        work.create(line, avatar_id, video, read_consent(consent), voice=voice, greeting=greeting)
+        record = read_consent(consent)
+        recording = recording_beside(consent, record)
+        work.create(line, avatar_id, video, record, voice=voice, greeting=greeting, recording=recording)
     show(avatar_id, as_json=as_json)
 
 

@@ -8,8 +8,10 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from avatar_pipeline.clock import utc_now
 from avatar_pipeline.errors import AvatarError, EnvironmentProblem, package_missing
 from avatar_pipeline.settings import Settings, read_settings
 
@@ -67,6 +69,7 @@ def examine() -> list[Finding]:
         ("dead letters", look_at_dead_letters),
         ("callbacks", look_at_callbacks),
         ("voice provider", _voice),
+        ("content credentials", look_at_credentials),
     )
     return findings + [_look(name, look, settings) for name, look in looks]
 
@@ -172,6 +175,25 @@ def _open_queues(settings: Settings) -> Iterator[Queues]:
         ledger.close()
 
 
+def look_at_credentials(settings: Settings) -> str | Noted:
+    """Say whose certificate signs clips, and until when it may."""
+    import c2pa
+
+    from avatar_pipeline.provenance.certificate import open_credentials
+
+    now = utc_now()
+    if settings.c2pa_certificate is None and settings.c2pa_private_key is None:
+        return Noted(
+            f"c2pa {c2pa.sdk_version()}, signed with a test certificate that nobody trusts",
+            "For production set AVATAR_C2PA_CERTIFICATE and AVATAR_C2PA_PRIVATE_KEY, see docs/provenance.md.",
+        )
+    credentials = open_credentials(settings, now)
+    told = f"c2pa {c2pa.sdk_version()}, {credentials.algorithm}, until {credentials.ends_at:%Y-%m-%d}"
+    if credentials.ends_at - now < timedelta(days=30):
+        return Noted(told, "Renew the certificate: nothing is published unsigned.")
+    return told
+
+
 def look_at_queues(settings: Settings) -> str:
     """Say how many messages the queues hold, and so whether they can be reached at all."""
     with _open_queues(settings) as queues:
@@ -212,8 +234,9 @@ def look_at_callbacks(settings: Settings) -> str | Noted:
 
 def _voice(_: Settings) -> str:
     from avatar_pipeline.voice.local import LocalVoiceProvider
+    from avatar_pipeline.voice.provider import say_one
 
     provider = LocalVoiceProvider()
     voice = provider.create_voice(None, None, language="en")
-    speech = provider.synthesize(voice, "Hello.")
+    speech = say_one(provider, voice, "Hello.")
     return f"{provider.name} spoke {speech.audio.seconds:.2f} s"

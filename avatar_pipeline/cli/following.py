@@ -127,6 +127,7 @@ def as_dict(line: Line, record: RequestRecord) -> dict[str, Any]:
         "claimed_at": record.claimed_at,
         "started_at": record.started_at,
         "held_at": record.held_at,
+        "held_until": record.held_until,
         "finished_at": record.finished_at,
         "waited_seconds": waited(record, now),
         "took_seconds": took(record, now),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from avatar_pipeline.consent import read_consent
+from avatar_pipeline.consent import read_consent, recording_beside
 from avatar_pipeline.errors import AvatarError, Conflict, InvalidInput
 from avatar_pipeline.ledger.messages import AvatarRequest, Request
 from avatar_pipeline.ledger.records import RequestKind
@@ -20,7 +20,14 @@ from avatar_pipeline.queues.parse import dump, parse
 from avatar_pipeline.queues.types import QueueUnavailable, WorkQueue
 from avatar_pipeline.settings import Settings
 from avatar_pipeline.stages.line import Line
-from avatar_pipeline.stages.uploads import UploadField, is_upload, keep_upload, require_under_uploads, require_upload
+from avatar_pipeline.stages.uploads import (
+    UploadField,
+    is_upload,
+    keep_recording,
+    keep_upload,
+    require_under_uploads,
+    require_upload,
+)
 
 PAGE = 500
 """Messages sent at one call: what a failure half-way leaves in doubt."""
@@ -100,8 +107,10 @@ def avatar_request(settings: Settings, values: Mapping[str, Any], video: str, co
     for field, place in places.items():
         if is_upload(settings, place):
             require_upload(settings, place, field)
+    recording = None
     if not places["consent_uri"].startswith("s3://"):
         record = read_consent(Path(places["consent_uri"]))
+        recording = recording_beside(Path(places["consent_uri"]), record)
         record.require("likeness", now)
         if isinstance(wanted, AvatarRequest) and wanted.voice.startswith("enrol:"):
             record.require("voice", now)
@@ -109,6 +118,8 @@ def avatar_request(settings: Settings, values: Mapping[str, Any], video: str, co
         field: place if is_upload(settings, place) else keep_upload(settings, Path(place), field)
         for field, place in places.items()
     }
+    if recording is not None and kept["consent_uri"] != places["consent_uri"]:
+        keep_recording(settings, recording, kept["consent_uri"], recording.name)
     return _checked({**values, **kept}, "avatar")
 
 

@@ -39,7 +39,14 @@ class Made:
 
 
 def create(
-    line: Line, avatar_id: str, video: Path, consent: ConsentRecord, *, voice: str, greeting: str
+    line: Line,
+    avatar_id: str,
+    video: Path,
+    consent: ConsentRecord,
+    *,
+    voice: str,
+    greeting: str,
+    recording: Path | None = None,
 ) -> AvatarRecord:
     """Take in an upload and build the avatar, through the Dagster job, in this process.
 
@@ -47,7 +54,7 @@ def create(
     call with the same upload.
     """
     known = _exists(line, avatar_id)
-    register_avatar(line, avatar_id, video, consent, voice=voice, greeting=greeting)
+    register_avatar(line, avatar_id, video, consent, voice=voice, greeting=greeting, recording=recording)
     build(line, avatar_id, forget_if_useless=not known)
     return line.ledger.avatar(avatar_id)
 

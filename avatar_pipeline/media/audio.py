@@ -72,9 +72,15 @@ def read_wav(path: Path) -> Audio:
             if file.format not in {"WAV", "WAVEX", "RF64"}:
                 raise InvalidMedia(f"{path.name}: is {file.format}, not WAV.", remedy="Export the sound as WAV.")
             samples = file.read(dtype="float32", always_2d=True)
-            return Audio(samples=samples.mean(axis=1, dtype=np.float32), rate=int(file.samplerate))
+            return Audio(samples=_bounded(samples).mean(axis=1, dtype=np.float32), rate=int(file.samplerate))
     except soundfile.LibsndfileError as error:
         raise InvalidMedia(f"{path.name}: is not a readable WAV file.", remedy="Export the sound as WAV.") from error
+
+
+def _bounded(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return samples in [-1, 1]; what is not a number, as a file of floats may hold, is silence."""
+    bounded: NDArray[np.float32] = np.clip(np.nan_to_num(samples, nan=0.0), -1.0, 1.0)
+    return bounded
 
 
 def _joined(blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -139,7 +145,7 @@ def _mono_frames(path: Path, rate: int) -> Iterator[tuple[int, NDArray[np.float3
                 end = begin + frame.duration  # the last frame: what follows is the encoder's padding
             for planar in resampler.resample(frame):
                 mono = planar.to_ndarray().mean(axis=0, dtype=np.float32)[: end - begin]
-                yield begin, np.clip(mono, -1.0, 1.0)  # lossy codecs overshoot
+                yield begin, _bounded(mono)  # lossy codecs overshoot
                 begin += len(mono)
 
 

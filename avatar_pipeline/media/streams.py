@@ -20,6 +20,7 @@ AUDIO_CODECS = frozenset(
     | {"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le", "pcm_alaw", "pcm_mulaw"}
 )
 _DECODER_THREADS = 4
+HIGHEST_RATE = 192_000
 _EXPORT = "Export the recording as MP4 (H.264 and AAC)."
 
 
@@ -64,7 +65,7 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream | None:
     """Return the first audio stream, or None where there is none.
 
     Raises:
-        InvalidMedia: its codec is not accepted, or it has no sample rate.
+        InvalidMedia: its codec is not accepted, or its sample rate is none, or too high.
     """
     streams = audio_streams(container)
     if not streams:
@@ -75,7 +76,20 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream | None:
         )
     if not streams[0].rate:
         raise InvalidMedia(f"{path.name}: its audio has no sample rate.", remedy=_EXPORT)
+    require_rate(path, streams[0].rate)
     return streams[0]
+
+
+def require_rate(path: Path, rate: int) -> None:
+    """Check a sample rate that a file names: a filter from it to another one is as long as the rate is high.
+
+    Raises:
+        InvalidMedia: it is higher than any that sound is recorded at.
+    """
+    if rate > HIGHEST_RATE:
+        raise InvalidMedia(
+            f"{path.name}: its sample rate of {rate} Hz is over the limit of {HIGHEST_RATE} Hz.", remedy=_EXPORT
+        )
 
 
 def configure_decoder(stream: VideoStream, threads: int | None = None) -> None:

@@ -1,4 +1,7 @@
-"""The JSON Schemas of the requests, for whoever produces them: `python -m avatar_pipeline.queues.schemas FOLDER`."""
+"""The JSON Schemas of requests and consents, for whoever produces them.
+
+`python -m avatar_pipeline.queues.schemas FOLDER` writes them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.errors import InvalidInput
 from avatar_pipeline.ledger.records import RequestKind
 from avatar_pipeline.queues.parse import MODELS
@@ -20,13 +24,22 @@ _SLUG = "^[a-z0-9][a-z0-9-]{1,62}$"
 
 def schemas() -> dict[str, str]:
     """Return the text of each schema, by the name of its file."""
+    found = {f"{kind}-request.v1.schema.json": _request_schema(kind) for kind in MODELS}
+    found["consent.v1.schema.json"] = _consent_schema()
     return {
-        f"{kind}-request.v1.schema.json": json.dumps(_schema(kind), indent=2, ensure_ascii=False) + "\n"
-        for kind in MODELS
+        name: json.dumps({"$schema": _DIALECT, "$id": name} | schema, indent=2, ensure_ascii=False) + "\n"
+        for name, schema in found.items()
     }
 
 
-def _schema(kind: RequestKind) -> dict[str, Any]:
+def _consent_schema() -> dict[str, Any]:
+    schema = ConsentRecord.model_json_schema()
+    # What a validator checks in code: a recording is known by its hash.
+    schema["dependentRequired"] = {"recording": ["evidence_sha256"]}
+    return schema
+
+
+def _request_schema(kind: RequestKind) -> dict[str, Any]:
     schema = MODELS[kind].model_json_schema()
     fields = schema["properties"]
     # What validators check in code, as far as a schema can say it. An id's empty default stands for "made of the
@@ -36,7 +49,7 @@ def _schema(kind: RequestKind) -> dict[str, Any]:
         fields[name]["pattern"] = _SLUG
     for name in fields.keys() & {"text", "greeting"}:
         fields[name] |= {"minLength": 1, "maxLength": MAX_CHARACTERS}
-    return {"$schema": _DIALECT, "$id": f"{kind}-request.v1.schema.json"} | schema
+    return schema
 
 
 def export(folder: Path) -> list[Path]:

@@ -81,6 +81,7 @@ def _speak(longest: float) -> tuple[str, NDArray[np.float32], tuple[Viseme, ...]
     """Speak the longest beginning of `TEXT`, in whole words, that lasts at most `longest` seconds."""
     from avatar_pipeline.media.audio import resample
     from avatar_pipeline.voice.local import LocalVoiceProvider
+    from avatar_pipeline.voice.provider import say_one
     from avatar_pipeline.voice.visemes import to_visemes
 
     provider = LocalVoiceProvider()
@@ -89,7 +90,7 @@ def _speak(longest: float) -> tuple[str, NDArray[np.float32], tuple[Viseme, ...]
     count = len(words)
     while True:
         text = " ".join(words[:count])
-        speech = provider.synthesize(voice, text)
+        speech = say_one(provider, voice, text)
         if speech.audio.seconds <= longest or count == 1:
             break
         fitting = sum(word.end <= longest - 0.2 for word in speech.words)

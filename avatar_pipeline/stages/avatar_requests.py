@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from datetime import timedelta
 from pathlib import Path
 
-from avatar_pipeline.consent import read_consent
-from avatar_pipeline.errors import AvatarError, DeadlinePassed, InvalidInput, NotFound, QualityTooLow, WorkerLost
+from avatar_pipeline.consent import ConsentRecord, read_consent
+from avatar_pipeline.errors import (
+    AvatarError,
+    ConsentRevoked,
+    DeadlinePassed,
+    InvalidInput,
+    NotFound,
+    QualityTooLow,
+    WorkerLost,
+)
 from avatar_pipeline.ledger.messages import AvatarRequest
 from avatar_pipeline.ledger.records import RequestRecord, RequestState
+from avatar_pipeline.ledger.retention import NamedUpload, named_by_others
 from avatar_pipeline.settings import InvalidSettings
 from avatar_pipeline.stages.intake import register_avatar
 from avatar_pipeline.stages.line import Line
-from avatar_pipeline.stages.uploads import fetch_upload
+from avatar_pipeline.stages.retention import delete_named
+from avatar_pipeline.stages.uploads import beside, fetch_upload
+from avatar_pipeline.stages.waiting import WAITING, put_off, times_put_off
 from avatar_pipeline.store.artifacts import Slot
+
+_log = logging.getLogger(__name__)
 
 MOST_LOOKED_AT = 500
 UNFINISHED: tuple[RequestState, ...] = ("queued", "claimed", "running")
@@ -78,8 +92,14 @@ def finish_requests(line: Line, avatar_id: str, *, key: str, uri: str) -> None:
 def give_up(line: Line, avatar_id: str, error: AvatarError) -> None:
     """Record that an avatar cannot be made from what was given; one that is ready already stays as it is.
 
-    What may go better another time (the machine's fault, not the input's) changes nothing: the run is tried again.
+    What may go better another time (the machine's fault, not the input's) changes nothing: the run is tried again. What
+    has to wait, for credits, a busy provider or a person who verifies the voice, is put off until then.
     """
+    if isinstance(error, WAITING):
+        for record in _unfinished(line, avatar_id):
+            if record.state == "running":
+                put_off(line, record.request.request_id, error)
+        return
     of_the_machine = isinstance(error, NotFound | InvalidSettings)
     if of_the_machine or not isinstance(error, InvalidInput | QualityTooLow):
         return
@@ -89,17 +109,59 @@ def give_up(line: Line, avatar_id: str, error: AvatarError) -> None:
             line.requests.fail(record.request.request_id, error)
 
 
+def attempts_allowed(line: Line, record: RequestRecord) -> int:
+    """Return how many runs of an avatar may fail before it is given up: a wait is not its fault."""
+    return line.settings.max_attempts + times_put_off(line, record.request.request_id)
+
+
 def _fail_avatar(line: Line, avatar_id: str, error: AvatarError) -> None:
     if line.ledger.has_avatar(avatar_id) and line.ledger.avatar(avatar_id).state != "ready":
         line.ledger.set_avatar_state(avatar_id, "failed", error)
 
 
 def _register(line: Line, request: AvatarRequest) -> None:
-    line.settings.scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=line.settings.scratch, prefix="intake-") as folder:
+    # Among the avatar's drafts, so that what a killed process leaves goes with these.
+    drafts = line.store.drafts_of("avatars", request.avatar_id)
+    drafts.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=drafts, prefix="intake-", suffix=".tmp") as folder:
         consent = read_consent(fetch_upload(line.settings, request.consent_uri, Path(folder), field="consent_uri"))
-        video = fetch_upload(line.settings, request.video_uri, Path(folder), field="video_uri")
-        register_avatar(line, request.avatar_id, video, consent, voice=request.voice, greeting=request.greeting)
+        try:
+            # Before anything of the person is copied here.
+            line.consents.require_not_revoked(consent.consent_id)
+            _take_in(line, request, consent, Path(folder))
+        except ConsentRevoked:
+            _delete_what_it_named(line, request, consent)
+            raise
+
+
+def _take_in(line: Line, request: AvatarRequest, consent: ConsentRecord, folder: Path) -> None:
+    recording = None
+    if consent.recording is not None:
+        uri = beside(request.consent_uri, consent.recording)
+        recording = fetch_upload(line.settings, uri, folder, field="recording")
+    video = fetch_upload(line.settings, request.video_uri, folder, field="video_uri")
+    register_avatar(
+        line,
+        request.avatar_id,
+        video,
+        consent,
+        voice=request.voice,
+        greeting=request.greeting,
+        recording=recording,
+    )
+
+
+def _delete_what_it_named(line: Line, request: AvatarRequest, consent: ConsentRecord) -> None:
+    """Delete the files of a request whose consent was taken back: with no avatar, nothing else knows of them.
+
+    What another request named that has not failed stays: that one has a consent of its own.
+    """
+    named = [NamedUpload(request.video_uri, "video_uri"), NamedUpload(request.consent_uri, "consent_uri")]
+    wanted = named_by_others(line.ledger.engine, {upload.uri for upload in named}, request.request_id)
+    try:
+        delete_named(line, [upload for upload in named if upload.uri not in wanted], consent)
+    except AvatarError as error:
+        _log.warning("The files that request %s named are still in the uploads place: %s", request.request_id, error)
 
 
 def _unfinished(line: Line, avatar_id: str) -> list[RequestRecord]:

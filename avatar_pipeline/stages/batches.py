@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Self
@@ -14,6 +15,8 @@ from avatar_pipeline.errors import (
     DeadlinePassed,
     InvalidInput,
     NotFound,
+    ProviderBusy,
+    ProviderDenied,
     QualityTooLow,
     StoreCorrupt,
     WorkerLost,
@@ -22,13 +25,20 @@ from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.ledger.records import RequestRecord
 from avatar_pipeline.settings import InvalidSettings
 from avatar_pipeline.stages.checks import clip_verdicts
-from avatar_pipeline.stages.clips import CLIP_VERSION, SPEECH_VERSION, make_clip, make_speech
+from avatar_pipeline.stages.clips import CLIP_VERSION, make_clip
 from avatar_pipeline.stages.dispatch import drain
 from avatar_pipeline.stages.line import Line, StageResult, produce
+from avatar_pipeline.stages.speech import SPEECH_VERSION, OpenProvider
+from avatar_pipeline.stages.speech_batch import Outcome, speak_batch
+from avatar_pipeline.stages.voice import provider_named
+from avatar_pipeline.stages.waiting import WAITING, put_off
 from avatar_pipeline.store.artifacts import Artifact, Draft, Recipe, Slot
 from avatar_pipeline.store.checkpoints import Checkpoints
 
 MANIFEST_VERSION = "2"
+
+FINAL = (InvalidInput, QualityTooLow, WorkerLost, DeadlinePassed, StoreCorrupt, ProviderBusy, ProviderDenied)
+"""What fails a request, if it can neither be waited out nor get better."""
 
 
 class RequestFailed(AvatarError):
@@ -46,11 +56,15 @@ class RequestFailed(AvatarError):
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What a batch stage did: its index artifact, and item by item the result or the error."""
+    """What a batch stage did: its index artifact, and item by item the result or the error.
+
+    `held` are those that wait now, with the reason; they go on by themselves, in another run of the batch.
+    """
 
     index: StageResult
     done: dict[str, StageResult]
     failed: dict[str, AvatarError]
+    held: dict[str, AvatarError] = field(default_factory=dict)
 
     @property
     def cost(self) -> Decimal:
@@ -96,13 +110,13 @@ def make_manifest(line: Line, batch_id: str) -> StageResult:
     return result
 
 
-def synthesize_batch(line: Line, batch_id: str) -> BatchResult:
-    """Speak every request of the batch; an item that cannot be spoken fails alone."""
+def synthesize_batch(line: Line, batch_id: str, *, opener: OpenProvider = provider_named) -> BatchResult:
+    """Speak every request of the batch; an item that cannot be spoken fails alone, or waits alone."""
 
-    def one(request: ClipRequest) -> StageResult:
-        return make_speech(line, request.avatar_id, request.text, request.voice)
+    def all_of(requests: Sequence[ClipRequest]) -> Generator[tuple[ClipRequest, Outcome | None], None, None]:
+        return speak_batch(line, requests, opener=opener)
 
-    return _each(line, batch_id, "synthesized_speech", SPEECH_VERSION, one)
+    return _each(line, batch_id, "synthesized_speech", SPEECH_VERSION, all_of)
 
 
 def render_batch(line: Line, batch_id: str) -> BatchResult:
@@ -123,7 +137,14 @@ def render_batch(line: Line, batch_id: str) -> BatchResult:
         line.requests.finish(request.request_id, clip_key=result.artifact.key, uri=f"{result.artifact.uri}/clip.mp4")
         return result
 
-    return _each(line, batch_id, "rendered_clips", CLIP_VERSION, one)
+    def all_of(requests: Sequence[ClipRequest]) -> Generator[tuple[ClipRequest, Outcome | None], None, None]:
+        for request in requests:
+            try:
+                yield request, one(request)
+            except (*WAITING, *FINAL) as error:
+                yield request, error
+
+    return _each(line, batch_id, "rendered_clips", CLIP_VERSION, all_of)
 
 
 def give_up_batch(line: Line, batch_id: str, error: AvatarError) -> None:
@@ -141,43 +162,46 @@ def read_manifest(line: Line, batch_id: str) -> list[ClipRequest]:
     return _parse(line.store.require_current(Slot.batch(batch_id, "clip_batch_manifest")))
 
 
-def _each(
-    line: Line, batch_id: str, asset: str, version: str, one: Callable[[ClipRequest], StageResult | None]
-) -> BatchResult:
-    """Do something for every request of a batch that is neither failed nor held; `one` returns None for another such.
+Work = Callable[[Sequence[ClipRequest]], Generator[tuple[ClipRequest, Outcome | None], None, None]]
+"""Does something for requests; each comes out once, in any order, None where another has done it."""
+
+
+def _each(line: Line, batch_id: str, asset: str, version: str, work: Work) -> BatchResult:
+    """Do something for every request of a batch that is neither failed nor held, and note what became of each.
 
     Those that were begun least often come first: what kills its worker costs its company one death, not all.
     """
     manifest = line.store.require_current(Slot.batch(batch_id, "clip_batch_manifest"))
     requests = _parse(manifest)
+    known = {record.request.request_id: record for record in line.requests.list(batch_id=batch_id)}
     done: dict[str, StageResult] = {}
     failed: dict[str, AvatarError] = {}
-    known = {record.request.request_id: record for record in line.requests.list(batch_id=batch_id)}
+    held: dict[str, AvatarError] = {}
     broken: list[AvatarError] = []
-    for number, request in enumerate(sorted(requests, key=lambda request: _attempts(known, request))):
-        line.progress(asset, number, len(requests))
+    wanted: list[ClipRequest] = []
+    for request in sorted(requests, key=lambda request: _attempts(known, request)):
         record = known.get(request.request_id)
         if record is not None and record.state == "failed":
             failed[request.request_id] = RequestFailed.of(record.error or {})
-            continue
-        if record is not None and record.state == "held":
-            # When it is released, the batch is run again.
-            continue
-        try:
-            result = one(request)
-        except (InvalidInput, QualityTooLow, WorkerLost, DeadlinePassed, StoreCorrupt) as error:
-            if _may_get_better(line, request, error):
-                broken.append(error)
-                continue
-            failed[request.request_id] = error
-            line.requests.fail(request.request_id, error)
-        else:
-            if result is not None:
-                done[request.request_id] = result
+        elif record is None or record.state != "held":
+            wanted.append(request)
+    line.progress(asset, len(requests) - len(wanted), len(requests))
+    # Closed at once if this is called off: what waits in it would be sent, and paid for, by threads that nobody hears.
+    with closing(work(wanted)) as outcomes:
+        for number, (request, outcome) in enumerate(outcomes, start=len(requests) - len(wanted) + 1):
+            if isinstance(outcome, StageResult):
+                done[request.request_id] = outcome
+            elif outcome is not None and put_off(line, request.request_id, outcome):
+                held[request.request_id] = outcome
+            elif isinstance(outcome, FINAL) and not _may_get_better(line, request, outcome):
+                failed[request.request_id] = outcome
+                line.requests.fail(request.request_id, outcome)
+            elif outcome is not None:
+                broken.append(outcome)
+            line.progress(asset, number, len(requests))
     if broken:
         # After the others, which have nothing to do with it; the batch is to be run again.
         raise broken[0]
-    line.progress(asset, len(requests), len(requests))
     keys = {request_id: result.artifact.key for request_id, result in done.items()}
 
     def make(draft: Draft, _: Checkpoints) -> None:
@@ -186,7 +210,7 @@ def _each(
         draft.facts |= {"done": len(done), "failed": len(failed)}
 
     recipe = Recipe(Slot.batch(batch_id, asset), version, {"manifest": manifest.key} | keys, {"failed": sorted(failed)})
-    return BatchResult(produce(line, recipe, make), done, failed)
+    return BatchResult(produce(line, recipe, make), done, failed, held)
 
 
 def _attempts(known: Mapping[str, RequestRecord], request: ClipRequest) -> int:

@@ -13,12 +13,16 @@ MIN_FACE_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One check of one artifact: its name, whether it passed, one sentence why, and the figures."""
+    """One check of one artifact: its name, whether it passed, one sentence why, and the figures.
+
+    Where `warns` is true, not to pass is to be looked at, but stops nothing.
+    """
 
     name: str
     passed: bool
     description: str
     figures: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    warns: bool = False
 
 
 def source_valid(facts: Mapping[str, Any]) -> Verdict:
@@ -53,6 +57,29 @@ def speech_present(facts: Mapping[str, Any]) -> Verdict:
         f"{seconds} s of speech in {facts['seconds']} s of audio.",
         {"speech_seconds": seconds, "snr_db_before": facts["snr_db_before"], "snr_db_after": facts["snr_db_after"]},
     )
+
+
+def one_speaker(facts: Mapping[str, Any]) -> Verdict:
+    """Nobody else speaks in the recording; where somebody does, only the one who speaks more is used."""
+    if not facts["enrolment"]:
+        return Verdict("one_speaker", True, "Not needed: the avatar has a stock voice.", warns=True)
+    share, confidence = facts["second_speaker_share"], facts["second_speaker_confidence"]
+    figures = {"second_speaker_share": share, "second_speaker_confidence": confidence}
+    if not facts["second_speaker"]:
+        return Verdict("one_speaker", True, "One person speaks.", figures, warns=True)
+    times = ", ".join(facts["second_speaker_times"])
+    told = f"Somebody else seems to speak in {share:.0%} of the speech ({times}); the voice is made without it."
+    return Verdict("one_speaker", False, told, figures, warns=True)
+
+
+def no_music(facts: Mapping[str, Any]) -> Verdict:
+    """There is no music under the voice: isolation takes it out badly, and a clone learns what is left of it."""
+    if not facts["enrolment"]:
+        return Verdict("no_music", True, "Not needed: the avatar has a stock voice.", warns=True)
+    share = facts["music_share"]
+    told = f"Music, or tones as steady, in {share:.0%} of the recording"
+    told += f" ({', '.join(facts['music_times'])}); record without it." if facts["music"] else "."
+    return Verdict("no_music", not facts["music"], told, {"music_share": share}, warns=True)
 
 
 def mesh_sane(facts: Mapping[str, Any]) -> Verdict:

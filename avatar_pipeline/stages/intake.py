@@ -6,11 +6,12 @@ import re
 import shutil
 from pathlib import Path
 
-from avatar_pipeline.consent import ConsentRecord
-from avatar_pipeline.errors import InvalidInput, InvalidMedia, NotFound
+from avatar_pipeline.consent import ConsentRecord, require_recording
+from avatar_pipeline.errors import ConsentMissing, InvalidInput, InvalidMedia, NotFound
 from avatar_pipeline.ids import require_slug
 from avatar_pipeline.ledger.records import AvatarRecord
-from avatar_pipeline.stages.line import Line
+from avatar_pipeline.stages.consent import RECORDING_FILE, recording_recipe
+from avatar_pipeline.stages.line import Line, require_owner
 from avatar_pipeline.store.artifacts import Artifact, Recipe, Slot
 from avatar_pipeline.store.keys import file_sha256
 from avatar_pipeline.voice.text import check_text
@@ -29,13 +30,16 @@ def register_avatar(
     *,
     voice: str = DEFAULT_VOICE,
     greeting: str = DEFAULT_GREETING,
+    recording: Path | None = None,
 ) -> AvatarRecord:
     """Check an upload, keep a copy under its content hash, and write the avatar into the ledger.
 
     `voice` is 'enrol:<language>' (the voice in the video is matched) or 'local:<language>' (a stock voice; the video
-    may be silent). Registering the same avatar again changes nothing.
+    may be silent). `recording` is the file that the consent names, if it names one. Registering the same avatar again
+    changes nothing.
 
     Raises:
+        ConsentRevoked: the consent was taken back; nothing was changed.
         InvalidInput: an id, the video, its speech, the consent or a text cannot be used (the subclass says which);
             nothing was kept.
         Conflict: the id is taken by another upload.
@@ -43,6 +47,7 @@ def register_avatar(
     from avatar_pipeline.media.probe import probe
 
     require_slug(avatar_id, "avatar id")
+    line.consents.require_not_revoked(consent.consent_id)
     if line.ledger.has_avatar(avatar_id):
         # First of all, even if nothing else can be used: a revocation must take effect.
         line.ledger.set_consent(avatar_id, consent)
@@ -50,7 +55,8 @@ def register_avatar(
     if not re.fullmatch(VOICE_PATTERN, voice):
         raise InvalidInput(
             f"voice {voice[:40]!r} is not a voice.",
-            remedy="Use enrol:<language> for the voice of the video, or local:<language> for a stock voice.",
+            remedy="Use enrol:<language> for the voice of the video, local:<language> for a stock voice, or "
+            "elevenlabs:<id> for a voice of the ElevenLabs account.",
         )
     check_text(greeting, "The greeting")
     now = line.clock()
@@ -59,6 +65,7 @@ def register_avatar(
     if voice.startswith("enrol:"):
         consent.require("voice", now)
         _require_speech(video)
+    _check_recording(line, consent, recording)
     recipe = Recipe(Slot.avatar(avatar_id, UPLOAD), "1", {"sha256": file_sha256(video)}, {})
     # The row comes first: if the id is taken by another upload, that one's files are not touched.
     avatar = line.ledger.register_avatar(
@@ -70,7 +77,11 @@ def register_avatar(
         consent=consent,
     )
     line.store.sweep(now)
-    _keep(line, recipe, video)
+    _keep(line, recipe, video, "video")
+    if recording is not None and consent.evidence_sha256 is not None:
+        _keep(line, recording_recipe(avatar_id, consent.evidence_sha256), recording, RECORDING_FILE)
+    # Taken back meanwhile: what deletes it may have been here before the files were.
+    require_owner(line, recipe.slot)
     return avatar
 
 
@@ -99,7 +110,13 @@ def batches_of(line: Line, avatar_id: str) -> list[str]:
 
 
 def upload_of(line: Line, avatar: AvatarRecord) -> tuple[Artifact, Path]:
-    """Return an avatar's kept upload: the artifact and a local path of the video."""
+    """Return an avatar's kept upload: the artifact and a local path of the video.
+
+    Raises:
+        ConsentRevoked: the person took their consent back.
+        NotFound: it is not kept any more.
+    """
+    line.consents.require_not_revoked(avatar.consent.consent_id)
     artifact = line.store.current(Slot.avatar(avatar.id, UPLOAD))
     deletion = line.store.current(Slot.avatar(avatar.id, UPLOAD_DELETION)) if artifact is None else None
     if deletion is not None:
@@ -124,12 +141,28 @@ def _require_speech(video: Path) -> None:
     require_speech(measure_speech(read_audio(video)), video.name)
 
 
-def _keep(line: Line, recipe: Recipe, video: Path) -> None:
+def _check_recording(line: Line, consent: ConsentRecord, recording: Path | None) -> None:
+    """Check that the recording is there if the consent names one, is the one that it names, and can be listened to."""
+    if consent.recording is None:
+        return
+    if recording is None:
+        raise ConsentMissing(
+            f"Consent {consent.consent_id} names the recording {consent.recording}, which was not given.",
+            remedy="Put it beside the consent file.",
+        )
+    require_recording(recording, consent)
+    from avatar_pipeline.media.recording import read_recording
+    from avatar_pipeline.voice.activity import measure_speech, require_speech
+
+    require_speech(measure_speech(read_recording(recording, line.settings.limits)), f"The consent's {recording.name}")
+
+
+def _keep(line: Line, recipe: Recipe, source: Path, name: str) -> None:
     if line.store.find(recipe.slot, recipe.key) is None:
         with line.store.create(recipe) as draft:
-            shutil.copyfile(video, draft.folder / "video")
-            if file_sha256(draft.folder / "video") != recipe.inputs["sha256"]:
-                raise InvalidMedia(f"{video.name} changed while it was read.", remedy="Wait until it is whole.")
+            shutil.copyfile(source, draft.folder / name)
+            if file_sha256(draft.folder / name) != recipe.inputs["sha256"]:
+                raise InvalidMedia(f"{source.name} changed while it was read.", remedy="Wait until it is whole.")
     artifact = line.store.find(recipe.slot, recipe.key)
     if artifact is not None:
         line.store.point(artifact)

@@ -10,16 +10,20 @@ from decimal import Decimal
 from typing import Any
 
 from avatar_pipeline.clock import Clock, utc_now
-from avatar_pipeline.errors import NotFound, StoreCorrupt
+from avatar_pipeline.errors import ConsentRevoked, NotFound, StoreCorrupt
 from avatar_pipeline.ledger.beats import Beats
 from avatar_pipeline.ledger.callbacks import CallbackBook
+from avatar_pipeline.ledger.charges import Charges
+from avatar_pipeline.ledger.consents import ConsentBook
+from avatar_pipeline.ledger.leases import Leases
 from avatar_pipeline.ledger.ledger import Ledger
 from avatar_pipeline.ledger.records import Timing
 from avatar_pipeline.ledger.requests import RequestBook
+from avatar_pipeline.ledger.voices import VoiceBook
 from avatar_pipeline.progress import Progress, silent
 from avatar_pipeline.queues.open import Queues, open_queues
 from avatar_pipeline.settings import Settings
-from avatar_pipeline.store.artifacts import Artifact, ArtifactStore, Draft, Recipe
+from avatar_pipeline.store.artifacts import Artifact, ArtifactStore, Draft, Recipe, Slot
 from avatar_pipeline.store.checkpoints import Checkpoints
 
 
@@ -32,6 +36,10 @@ class Line:
     requests: RequestBook
     callbacks: CallbackBook
     beats: Beats
+    leases: Leases
+    charges: Charges
+    voices: VoiceBook
+    consents: ConsentBook
     queues: Queues
     settings: Settings
     progress: Progress = silent
@@ -56,6 +64,10 @@ def open_line(
             requests=RequestBook(ledger.engine, weights=settings.tenant_weights),
             callbacks=CallbackBook(ledger.engine),
             beats=Beats(ledger.engine),
+            leases=Leases(ledger.engine),
+            charges=Charges(ledger.engine),
+            voices=VoiceBook(ledger.engine),
+            consents=ConsentBook(ledger.engine),
             queues=open_queues(settings, ledger.engine),
             settings=settings,
             progress=progress,
@@ -86,12 +98,19 @@ def cost_of(seconds: float, price_per_hour: Decimal) -> Decimal:
 
 
 def produce(
-    line: Line, recipe: Recipe, make: Callable[[Draft, Checkpoints], None], *, point: bool = True
+    line: Line,
+    recipe: Recipe,
+    make: Callable[[Draft, Checkpoints], None],
+    *,
+    point: bool = True,
+    earlier: float = 0.0,
+    bill: Decimal = Decimal(0),
 ) -> StageResult:
     """Make the artifact of `recipe` unless it is there, record it in the ledger, and point to it.
 
     `make` fills a draft, and may keep chunks of long work in the checkpoints it is given; they are dropped when the
-    artifact is published. `point` makes it the current one of its slot.
+    artifact is published. `point` makes it the current one of its slot. `earlier` is how many seconds were worked for
+    it before, and `bill` what others charged for it, in US dollars.
     """
     started_at, start = line.clock(), line.stopwatch()
     artifact = line.store.find(recipe.slot, recipe.key)
@@ -103,7 +122,7 @@ def produce(
                 make(draft, checkpoints)
         except Exception:
             # Whatever broke, it broke because the files were taken away, if that is what happened.
-            _require_owner(line, recipe)
+            require_owner(line, recipe.slot)
             raise
         line.store.drop_checkpoints(recipe.slot, recipe.key)
         artifact = line.store.find(recipe.slot, recipe.key)
@@ -112,12 +131,12 @@ def produce(
             f"{recipe.slot.asset} of {recipe.slot.owner} vanished while it was published.",
             remedy="See whether something else deletes from the store, then run again.",
         )
-    _require_owner(line, recipe)
     if point:
         line.store.point(artifact)
-    seconds = line.stopwatch() - start
+    require_owner(line, recipe.slot)
+    seconds = earlier + line.stopwatch() - start
     price = line.settings.worker_price_per_hour
-    result = StageResult(artifact, reused, seconds, cost_of(seconds, price))
+    result = StageResult(artifact, reused, seconds, cost_of(seconds, price) + bill)
     collection, owner, asset = recipe.slot.parts
     line.ledger.record(
         artifact,
@@ -137,9 +156,26 @@ def produce(
     return result
 
 
-def _require_owner(line: Line, recipe: Recipe) -> None:
-    """Raise NotFound, and keep nothing of the person, if the avatar was removed while its artifact was made."""
-    collection, owner, asset = recipe.slot.parts
-    if collection == "avatars" and not line.ledger.has_avatar(owner):
+def require_owner(line: Line, slot: Slot) -> None:
+    """Check that the avatar of a slot is there and its consent not taken back; else keep nothing of the person.
+
+    Whoever has just published something calls this afterwards: what was deleted before is deleted again.
+
+    Raises:
+        NotFound: the avatar was removed meanwhile.
+        ConsentRevoked: the consent was taken back meanwhile.
+    """
+    collection, owner, asset = slot.parts
+    if collection != "avatars":
+        return
+    try:
+        avatar = line.ledger.avatar(owner)
+        line.consents.require_not_revoked(avatar.consent.consent_id)
+    except ConsentRevoked:
         line.store.delete_owner(collection, owner)
-        raise NotFound(f"Avatar {owner} was removed while its {asset} was made.", remedy="Nothing of it was kept.")
+        raise
+    except NotFound as error:
+        line.store.delete_owner(collection, owner)
+        raise NotFound(
+            f"Avatar {owner} was removed while its {asset} was made.", remedy="Nothing of it was kept."
+        ) from error

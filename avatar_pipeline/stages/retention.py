@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.errors import EnvironmentProblem, NotFound
 from avatar_pipeline.ledger.retention import NamedUpload, known_owners, long_ready, uploads_named_by
 from avatar_pipeline.stages.intake import UPLOAD, UPLOAD_DELETION
 from avatar_pipeline.stages.line import Line, produce
-from avatar_pipeline.stages.uploads import delete_upload, is_upload
+from avatar_pipeline.stages.uploads import beside, delete_upload, is_upload
 from avatar_pipeline.store.artifacts import Draft, Recipe, Slot
 from avatar_pipeline.store.checkpoints import Checkpoints
 from avatar_pipeline.store.keys import Json
@@ -104,11 +106,19 @@ def _delete_upload_of(line: Line, avatar_id: str, named: list[NamedUpload], now:
     written = line.store.find(recipe.slot, recipe.key)
     if written is not None:
         line.store.point(written)
-    for upload in named:
-        if is_upload(line.settings, upload.uri):
-            delete_upload(line.settings, upload.uri, field=upload.field)
+    delete_named(line, named, line.ledger.avatar(avatar_id).consent)
     line.store.delete_slot(Slot.avatar(avatar_id, UPLOAD))
     produce(line, recipe, note)
+
+
+def delete_named(line: Line, named: Sequence[NamedUpload], consent: ConsentRecord) -> None:
+    """Delete the files that an avatar's requests named in the uploads place, and the recording beside its consent."""
+    for upload in named:
+        if not is_upload(line.settings, upload.uri):
+            continue
+        if upload.field == "consent_uri" and consent.recording is not None:
+            delete_upload(line.settings, beside(upload.uri, consent.recording), field="recording")
+        delete_upload(line.settings, upload.uri, field=upload.field)
 
 
 def _deletion(line: Line, avatar_id: str, now: datetime) -> Recipe:

@@ -23,7 +23,8 @@ from avatar_pipeline.settings import InvalidSettings, Settings
 from avatar_pipeline.store.atomic import atomic_file
 from avatar_pipeline.store.keys import file_sha256
 
-UploadField = Literal["video_uri", "consent_uri"]
+UploadField = Literal["video_uri", "consent_uri", "recording"]
+"""What a file is: named by a request, or (the recording) by a consent, beside which it lies."""
 
 _S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/?#]+)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -103,10 +104,35 @@ def keep_upload(settings: Settings, path: Path, field: UploadField) -> str:
     return uri
 
 
+def beside(uri: str, name: str) -> str:
+    """Return the URI of a file that lies where another does."""
+    return f"{uri.rpartition('/')[0]}/{name}"
+
+
+def keep_recording(settings: Settings, path: Path, consent_uri: str, name: str) -> str:
+    """Copy the recording that a consent names to beside that consent in the uploads place, and return its URI.
+
+    Raises:
+        InvalidInput: it is no file, is empty or too large, or changed while it was read.
+        EnvironmentProblem: the uploads place cannot be written.
+    """
+    uri = beside(consent_uri, name)
+    parts = _parts(settings, uri, "recording")
+    size = _size_of(path, "recording")
+    _require_size(name, size, settings, "recording")
+    root = uploads_root(settings)
+    if root.startswith("s3://"):
+        _put(path, uri, size)
+    else:
+        _copy(path, Path(root).joinpath(*parts), file_sha256(path))
+    return uri
+
+
 def fetch_upload(settings: Settings, uri: str, folder: Path, *, field: UploadField = "video_uri") -> Path:
     """Bring a file of the uploads place into `folder`; return where it is. Nothing else is ever read.
 
-    A file that lies under its content hash, as `keep_upload` puts it, is checked against it.
+    A file that lies under its content hash, as `keep_upload` puts it, is checked against it; a recording lies under the
+    hash of its consent, which has its own.
 
     Raises:
         InvalidInput: the URI lies elsewhere, or names no file, one that is too large, or one that is damaged. The
@@ -125,7 +151,7 @@ def fetch_upload(settings: Settings, uri: str, folder: Path, *, field: UploadFie
                 _require_size(field, copied, settings, field)
                 digest.update(block)
                 copy.write(block)
-        if len(parts) > 1 and _SHA256.fullmatch(parts[-2]) and digest.hexdigest() != parts[-2]:
+        if field != "recording" and len(parts) > 1 and _SHA256.fullmatch(parts[-2]) and digest.hexdigest() != parts[-2]:
             raise InvalidInput(
                 f"{field}: {uri!r} does not match the SHA-256 that it lies under.",
                 remedy="Upload it again, whole, and send the request again.",
@@ -305,15 +331,15 @@ def _size_of(path: Path, field: UploadField) -> int:
 
 
 def _require_size(what: str, size: int, settings: Settings, field: UploadField) -> None:
-    limit = settings.max_upload_bytes if field == "video_uri" else MAX_BYTES
+    limit = MAX_BYTES if field == "consent_uri" else settings.max_upload_bytes
     if size == 0:
         raise InvalidInput(f"{what} is empty.", remedy="Upload the whole file, then send the request.")
     if size > limit:
         raise InvalidInput(
             f"{what} has {size:,} bytes; the limit is {limit:,}.",
-            remedy="Export the video shorter or at a lower bit rate."
-            if field == "video_uri"
-            else "See docs/consent.md for what a consent file holds.",
+            remedy="See docs/consent.md for what a consent file holds."
+            if field == "consent_uri"
+            else "Export it shorter or at a lower bit rate.",
         )
 
 

@@ -12,7 +12,7 @@ import math
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -238,9 +238,24 @@ class ArtifactStore:
             if self.is_local:
                 for rubbish in Path(str(base / slot.collection)).glob(f".{slot.owner}.*{DELETED}"):
                     shutil.rmtree(rubbish, ignore_errors=True)
-        shutil.rmtree(self.drafts_of(slot.collection, slot.owner), ignore_errors=True)
-        for name in ("copies", CHECKPOINTS):
-            shutil.rmtree(self.scratch / name / slot.collection / slot.owner, ignore_errors=True)
+        for folder in self._on_this_machine(slot):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def has_owner(self, collection: str, owner: str) -> bool:
+        """Return whether anything is left that `delete_owner` would delete, half-deleted folders too."""
+        slot = Slot(collection, owner, "any")
+        bases = (self.root, self.root / CHECKPOINTS)
+        if any((base / slot.collection / slot.owner).exists() for base in bases):
+            return True
+        if self.is_local and any(
+            any(Path(str(base / slot.collection)).glob(f".{slot.owner}.*{DELETED}")) for base in bases
+        ):
+            return True
+        return any(folder.exists() for folder in self._on_this_machine(slot))
+
+    def _on_this_machine(self, slot: Slot) -> list[Path]:
+        kept = [self.scratch / name / slot.collection / slot.owner for name in ("copies", CHECKPOINTS)]
+        return [self.drafts_of(slot.collection, slot.owner), *kept]
 
     def delete_slot(self, slot: Slot) -> None:
         """Delete every artifact of one slot, its pointer and the local copies."""
@@ -339,8 +354,9 @@ def _remove_tree(folder: UPath) -> None:
     if isinstance(folder, Path):
         # Renamed first: a reader never sees a half-deleted artifact, and a crash leaves only rubbish with a dot.
         rubbish = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{DELETED}")
-        folder.rename(rubbish)
-        shutil.rmtree(rubbish)
+        with suppress(FileNotFoundError):  # another process deletes it too, and was first
+            folder.rename(rubbish)
+            shutil.rmtree(rubbish)
     else:
         folder.fs.rm(folder.path, recursive=True)
 

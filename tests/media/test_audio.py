@@ -168,3 +168,9 @@ def test_what_is_no_wav_file_is_refused(tmp_path: Path) -> None:
     for name in ("text.wav", "empty.wav", "flac.wav", "absent.wav"):
         with pytest.raises(InvalidMedia, match=name):
             read_wav(tmp_path / name)
+
+
+def test_samples_of_a_wav_file_are_numbers_within_full_scale(tmp_path: Path) -> None:
+    samples = np.array([0.25, np.nan, np.inf, -np.inf, 1e38, -3.0], np.float32)
+    soundfile.write(tmp_path / "odd.wav", samples, 16_000, subtype="FLOAT")
+    assert read_wav(tmp_path / "odd.wav").samples.tolist() == [0.25, 0.0, 1.0, -1.0, 1.0, -1.0]

@@ -18,7 +18,7 @@ COMMITTED = Path(__file__).parents[2] / "docs" / "schemas"
 
 def test_the_committed_schemas_are_the_export(tmp_path: Path) -> None:
     names = sorted(path.name for path in export(tmp_path))
-    assert names == ["avatar-request.v1.schema.json", "clip-request.v1.schema.json"]
+    assert names == ["avatar-request.v1.schema.json", "clip-request.v1.schema.json", "consent.v1.schema.json"]
     for name in names:
         assert (COMMITTED / name).read_text() == (tmp_path / name).read_text(), (
             "python -m avatar_pipeline.queues.schemas docs/schemas"
@@ -28,7 +28,7 @@ def test_the_committed_schemas_are_the_export(tmp_path: Path) -> None:
 def test_they_are_exported_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "avatar_pipeline.queues.schemas", str(tmp_path / "new")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert len(done.stdout.splitlines()) == len(list((tmp_path / "new").iterdir())) == 2
+    assert len(done.stdout.splitlines()) == len(list((tmp_path / "new").iterdir())) == 3
     assert main([]) == 2
     assert "docs/schemas" in capsys.readouterr().err
 

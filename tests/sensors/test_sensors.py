@@ -152,6 +152,22 @@ def test_a_batch_without_a_run_is_run_again(
     assert instance.has_dynamic_partition("clip_batches", "batch-1")
 
 
+def test_a_batch_that_was_put_off_is_run_again_when_its_time_has_come(
+    line: Line, tick: Tick, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    line.queues.clips.send([clip(1), clip(2)])
+    make_manifest(line, "batch-1")
+    instance.report_run_failed(begin_run(defs, instance, "make_clip_batch", "batch-1"))
+    now = datetime.now(UTC)
+    line.requests.hold("clip-1", "the quota is used up", now + timedelta(hours=1))
+    line.requests.hold("clip-2", "the quota is used up", now + timedelta(hours=1))
+    assert not tick("recovery_sensor").run_requests
+    line.requests.release("clip-2")
+    line.requests.hold("clip-2", "the quota is used up", now)
+    assert [asked.partition_key for asked in tick("recovery_sensor").run_requests] == ["batch-1"]
+    assert [line.requests.get(name).state for name in ("clip-1", "clip-2")] == ["held", "claimed"]
+
+
 def test_a_batch_that_fails_again_and_again_is_given_up_and_its_requests_say_why(
     line: Line, tick: Tick, defs: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

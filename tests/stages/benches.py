@@ -12,9 +12,13 @@ from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.errors import AvatarError
 from avatar_pipeline.ledger.beats import Beats
 from avatar_pipeline.ledger.callbacks import CallbackBook
+from avatar_pipeline.ledger.charges import Charges
+from avatar_pipeline.ledger.consents import ConsentBook
+from avatar_pipeline.ledger.leases import Leases
 from avatar_pipeline.ledger.ledger import Ledger
 from avatar_pipeline.ledger.requests import RequestBook
 from avatar_pipeline.ledger.schema import ArtifactRow, AvatarRow, Base, RequestRow, TimingRow
+from avatar_pipeline.ledger.voices import VoiceBook
 from avatar_pipeline.queues.open import open_queues
 from avatar_pipeline.settings import Settings
 from avatar_pipeline.stages.line import Line
@@ -30,6 +34,10 @@ def make_line(folder: Path, clock: Clock, *, store: ArtifactStore | None = None,
         requests=RequestBook(ledger.engine, clock=clock),
         callbacks=CallbackBook(ledger.engine, clock=clock),
         beats=Beats(ledger.engine, clock=clock),
+        leases=Leases(ledger.engine, clock=clock),
+        charges=Charges(ledger.engine, clock=clock),
+        voices=VoiceBook(ledger.engine, clock=clock),
+        consents=ConsentBook(ledger.engine, clock=clock),
         queues=open_queues(chosen, ledger.engine, clock),
         settings=chosen,
         clock=clock,
@@ -106,9 +114,9 @@ def timing_row(asset: str, cost: str, started_at: datetime, *, collection: str =
     )
 
 
-def avatar_row(avatar_id: str, at: datetime, *, state: str = "ready") -> AvatarRow:
+def avatar_row(avatar_id: str, at: datetime, *, state: str = "ready", consent_id: str = "consent-1") -> AvatarRow:
     consent = ConsentRecord(
-        consent_id="consent-1",
+        consent_id=consent_id,
         subject="A person",
         statement="I agree that my likeness and voice are used.",
         statement_version="1",

@@ -1,15 +1,33 @@
 """Avatar requests: taken in from where they lie, finished when the avatar is ready, failed with a reason when not."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from avatar_pipeline.errors import EnvironmentProblem, InvalidInput, NotFound, QualityTooLow, WorkerLost
+from avatar_pipeline.errors import (
+    AvatarError,
+    EnvironmentProblem,
+    InvalidInput,
+    NotFound,
+    ProviderBusy,
+    QualityTooLow,
+    QuotaExhausted,
+    VoiceNotReady,
+    WorkerLost,
+)
 from avatar_pipeline.ledger.messages import AvatarRequest
 from avatar_pipeline.queues.parse import dump
 from avatar_pipeline.settings import read_settings
-from avatar_pipeline.stages.avatar_requests import abandon, finish_requests, give_up, take_in_uploads
+from avatar_pipeline.stages.avatar_requests import (
+    abandon,
+    attempts_allowed,
+    finish_requests,
+    give_up,
+    take_in_uploads,
+)
 from avatar_pipeline.stages.dispatch import drain
 from avatar_pipeline.stages.line import Line, open_line
 from avatar_pipeline.stages.uploads import keep_upload
@@ -127,3 +145,50 @@ def test_a_store_that_lacks_an_artifact_fails_nobody(line: Line, sample_upload: 
     take_in_uploads(line, "bob")
     give_up(line, "bob", NotFound("bob has no landmarks yet.", remedy="Materialize it."))
     assert (state(line, request), line.ledger.avatar("bob").state) == ("running", "new")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        QuotaExhausted("The credits are used up.", remedy="Wait."),
+        ProviderBusy("It is busy.", remedy="Wait."),
+        VoiceNotReady("It wants the voice verified.", remedy="Verify it."),
+    ],
+)
+def test_an_avatar_whose_voice_cannot_be_made_yet_waits_and_is_not_given_up_for_it(
+    line: Line, sample_upload: Path, error: AvatarError
+) -> None:
+    request = send(line, sample_upload)
+    for _ in range(3 * line.settings.max_attempts):
+        take_in_uploads(line, "bob")
+        give_up(line, "bob", error)
+        record = line.requests.get(request.request_id)
+        assert (record.state, line.ledger.avatar("bob").state) == ("held", "new")
+        assert record.held_until is not None
+        assert record.held_until > line.clock()
+        assert line.requests.release(request.request_id)
+    assert attempts_allowed(line, line.requests.get(request.request_id)) == 4 * line.settings.max_attempts
+
+
+def test_an_upload_that_a_killed_worker_had_fetched_is_swept(line: Line, sample_upload: Path) -> None:
+    """The person's video is not to lie about for ever."""
+    request = send(line, sample_upload)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        found = [path for path in line.settings.home.rglob("intake-*") if path.is_dir()]
+        assert [path.parent.name for path in found] == ["bob"]
+        copied = found[0].with_name("intake-of-the-dead.tmp")
+        shutil.copytree(found[0], copied)
+        os.utime(copied, (0, 0))
+        raise Killed
+
+    consents = line.consents
+    consents.require_not_revoked = die  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        take_in_uploads(line, "bob")
+    assert state(line, request) == "running"
+    line.store.sweep(line.clock())
+    assert not [path for path in line.settings.home.rglob("intake-*") if path.is_dir()]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from avatar_pipeline.errors import EnvironmentProblem, NotFound
 from avatar_pipeline.ledger.requests import RequestBook
@@ -14,6 +15,9 @@ from avatar_pipeline.settings import read_settings
 from avatar_pipeline.stages.batches import make_manifest, read_manifest, render_batch, synthesize_batch
 from avatar_pipeline.stages.dispatch import drain
 from avatar_pipeline.stages.line import Line, open_line
+from avatar_pipeline.voice.types import VoiceModel
+from benchmarks.voice_batches import VOICES, give_voice
+from tests.elevenlabs.server import StandIn
 from tests.stages.benches import add, avatar_row
 
 
@@ -228,3 +232,24 @@ def test_a_held_clip_is_left_out_and_goes_on_when_it_is_released(line: Line) -> 
     line.requests.release("clip-1")
     run_batch(line, "batch-1")
     assert states(line) == {"clip-1": "done", "clip-2": "done"}
+
+
+def test_a_clip_whose_voice_must_wait_is_held_and_is_made_when_it_is_released(line: Line) -> None:
+    """As when it was released between the two steps of its batch: speech is asked for while clips are rendered."""
+    voice = VoiceModel(provider="elevenlabs", language="en", label="stock", parameters={"voice_id": VOICES[0]})
+    give_voice(line, "ada", voice)
+    with StandIn(speech="beeps", quota=1) as standin:
+        key = SecretStr(standin.api_key)
+        hosted = line.settings.model_copy(update={"elevenlabs_api_key": key, "elevenlabs_url": standin.url})
+        hosted_line = replace(line, settings=hosted)
+        line.queues.clips.send([clip(1, "Good morning, everybody.")])
+        make_manifest(line, "batch-1")
+        result = render_batch(hosted_line, "batch-1")
+        assert result.held["clip-1"].code == "quota_exhausted"
+        assert states(line) == {"clip-1": "held"}
+        assert line.requests.get("clip-1").attempts == 0, "a wait is no attempt"
+        standin.change(quota=1000)
+        line.leases.resume("elevenlabs", "turbo")
+        line.requests.release("clip-1")
+        assert list(render_batch(hosted_line, "batch-1").done) == ["clip-1"]
+        assert states(line) == {"clip-1": "done"}
