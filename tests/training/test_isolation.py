@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 import soundfile
 import torch
 
+from avatar_pipeline.voice.isolation.manifest import WeightsManifest
 from training.isolation.noise import KINDS, RATE, noise_bank, room
+from training.isolation.publish import manifest_of
 from training.isolation.recipe import Corpus, Mixer, load_corpus
 from training.isolation.train import Plan, Trainer, loss_of, samples_of, spectrum_of
 
@@ -93,3 +97,13 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(corpus: Corpus,
 def test_a_folder_without_speech_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="speech"):
         load_corpus(tmp_path, 1)
+
+
+def test_what_is_published_says_how_it_was_made() -> None:
+    recipe = {"command": "python -m training.isolation --steps 100", "seed": 1, "data": {"speech": "ab"}}
+    log = [{"step": float(step), "loss": 1 / step, "seconds": 1.0} for step in range(50, 1050, 50)]
+    manifest = WeightsManifest.model_validate_json(json.dumps(manifest_of(b"weights", recipe, log)))
+    assert manifest.training is not None
+    assert manifest.training.command == "python -m training.isolation --steps 100"
+    assert [step for step, _ in manifest.training.loss] == [500, 1000]
+    assert manifest.sha256 == hashlib.sha256(b"weights").hexdigest()

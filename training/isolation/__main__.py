@@ -6,9 +6,11 @@ Reads `train/speech` and `train/noise` in the folder that `AVATAR_EVAL_DATA` nam
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,9 +37,22 @@ def main(arguments: list[str]) -> int:
         torch.set_num_threads(options.threads)
     corpus = load_corpus(Path(folder) / "train", options.seed)
     plan = Plan(steps=options.steps, batch=options.batch, rate=options.rate)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "run.json").write_text(json.dumps(_recipe(options, corpus.hashes), indent=1) + "\n")
     trainer = Trainer(plan, Mixer(corpus, options.seed), options.out, seed=options.seed, device=options.device)
     trainer.run(lambda text: print(text, flush=True))
     return 0
+
+
+def _recipe(options: argparse.Namespace, hashes: dict[str, str]) -> dict[str, Any]:
+    command = f"python -m training.isolation --steps {options.steps} --batch {options.batch} --rate {options.rate:g}"
+    return {
+        "command": f"{command} --seed {options.seed} --threads {options.threads}",
+        "seed": options.seed,
+        "data": hashes,
+        "torch": torch.__version__,
+        "device": options.device,
+    }
 
 
 if __name__ == "__main__":

@@ -52,7 +52,10 @@ class Training(BaseModel):
     seed: int
     data: dict[str, str] = {}
     """What it was trained on, by name, with a hash over the files."""
-    steps: int | None = None
+    torch: str = ""
+    device: str = ""
+    loss: tuple[tuple[int, float], ...] = ()
+    """The learning curve: the mean loss of the 50 steps before this one."""
     scores: dict[str, Any] = {}
 
 
