@@ -57,7 +57,7 @@ def test_chunks_with_a_run_up_are_nearly_what_the_carried_state_gives(
     card = Card(run, room=16)
     batched = isolated(BatchedMasks(card, run), samples)
     assert card.asked == [2, 1]
-    assert si_sdr(batched, isolated(StatefulMasks(isolator.network), samples)) > 35
+    assert si_sdr(batched, isolated(StatefulMasks(isolator.network), samples)) > 30
 
 
 def test_a_card_out_of_memory_gets_half_as_many_from_then_on(isolator: NeuralIsolator, samples: np.ndarray) -> None:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 STEP = 8_000
 """Rates that are a multiple of this have frames of 32 ms whose bins are 31.25 Hz apart, as the network's are."""
-DRY = 0.0
-"""Share of the noisy input that stays in the output. None: on real pairs each percent costs PESQ, ESTOI and SI-SDR, and
-no pair was less intelligible than before without it."""
+FLOOR = 0.07
+"""No bin is turned down by more than this (-23 dB). Below it lies what the network is least sure of: with it PESQ is
+higher by 0.03 to 0.05 on real noise, the pair that ESTOI likes least is better off, and SI-SDR stays."""
 _TOP_BINS = 64
 """The bins (6 to 8 kHz) whose mean mask is the gain of everything above them: hiss and sibilants go on up there."""
 _TOP_SMOOTHING = 0.5
@@ -95,7 +95,8 @@ class NeuralStream:
     def _for_all(self, mask: Tensor) -> Tensor:
         """Make the mask (T, bins) of the rate out of the network's (T, 257)."""
         bins = self._size // 2 + 1
-        mask = mask * (1 - DRY) + DRY
+        size = mask.abs().clamp(min=1e-4)
+        mask = mask * (size.clamp(min=FLOOR) / size)
         if bins <= BINS:
             return mask[:, :bins]
         top = mask[:, -_TOP_BINS:].abs().mean(dim=1)
