@@ -17,8 +17,8 @@ _SILENCE = 1e-5
 """RMS below which a cell counts as digital silence (-100 dBFS)."""
 TARGET = 10 ** (-32 / 20)
 """RMS of the louder half that the network gets. It learnt on -26 dBFS with a spread of 3 dB and takes a little more
-away of what is quieter. Chosen with the floor of the mask on LibriSpeech test-other speakers in the noises of the pairs that
-the manifest's scores are of."""
+away of what is quieter. Chosen with the floor of the mask on LibriSpeech test-other speakers in the noises of the pairs
+that the manifest's scores are of."""
 _MOST = 10 ** (60 / 20)
 
 
