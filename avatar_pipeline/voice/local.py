@@ -134,8 +134,8 @@ class LocalVoiceProvider:
         """Speak texts of 1 to 5,000 characters at 22,050 Hz and -20 dBFS, peaks below -1 dBFS; see `provider`.
 
         The speed is eSpeak NG's own: it shortens vowels and pauses more than consonants, as people do, and keeps the
-        pitch. Measured over two texts: 0.96 to 1.02 of the speed asked for from 0.5 to 1.6, 0.93 to 0.98 at 2. Below 80
-        words a minute, which only voices that are played faster can be asked for, it is stretched.
+        pitch. Measured over two texts: 0.96 to 1.08 of the speed asked for from 0.5 to 1.6, 0.93 to 0.98 at 2. Below 85
+        words a minute it is stretched.
 
         Phoneme and word times are those of the synthesizer, exact to the sample; to 8 ms where it is stretched.
         The same voice, text, settings and version give the same bytes.
