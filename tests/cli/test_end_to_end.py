@@ -240,7 +240,7 @@ def test_ctrl_c_says_how_to_go_on_and_is_no_failure(home: Path, sample_upload: P
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             _, told = process.communicate(timeout=10)
-    # The keys pressed again while Python is on its way out end it by the signal, which a shell calls 130 as well.
+    # Interrupted at some moments, Python ends by the signal itself after the message; a shell calls that 130 as well.
     assert process.returncode in (130, -signal.SIGINT), told
     assert "Call the same command again to go on." in told
     assert [avatar["state"] for avatar in run_avatar(home, "list")] == ["new"]

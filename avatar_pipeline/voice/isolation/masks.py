@@ -13,8 +13,8 @@ from avatar_pipeline.voice.isolation.network import LOOK_AHEAD, LOOK_BACK, Isola
 
 _log = logging.getLogger(__name__)
 
-CHUNK, WARM_UP = 500, 250
-"""Frames of one chunk on a GPU, 8 s, and of sound before it that the network hears first, 4 s, for it remembers."""
+CHUNK, WARM_UP = 500, 375
+"""Frames of one chunk on a GPU, 8 s, and of sound before it that the network hears first, 6 s, for it remembers."""
 BATCH = 16
 BLOCK = 512
 """Frames that a CPU is given at once."""
