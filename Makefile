@@ -45,13 +45,13 @@ system-libraries:
 	touch $@
 
 .venv/.dev: .venv/.engine
-	$(INSTALL) -e ".[engine,local-voice,ui,aws,k8s,postgres,dev]"
+	$(INSTALL) -e ".[engine,local-voice,ui,aws,k8s,postgres,lab,dev]"
 	touch $@
 
 # Resolve everything anew, in a fresh environment, and pin what came out. torch is pinned without its build's local label.
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet $(PIP_ARGS) "torch==2.13.0" -e ".[engine,local-voice,ui,aws,k8s,postgres,dev,bench]"
+	.venv-lock/bin/python -m pip install --quiet $(PIP_ARGS) "torch==2.13.0" -e ".[engine,local-voice,ui,aws,k8s,postgres,lab,dev,bench]"
 	{ sed -n '/^#/p' constraints.txt; .venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
 	mv constraints.new constraints.txt
 	rm -rf .venv-lock

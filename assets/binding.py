@@ -6,9 +6,13 @@ from typing import Any
 
 import dagster as dg
 
-from avatar_pipeline.errors import AvatarError, QualityTooLow, package_missing
+from avatar_pipeline.errors import AvatarError, Interrupted, QualityTooLow, package_missing
+from avatar_pipeline.spot.guard import Preempted, StepDeadlineExceeded
 from avatar_pipeline.stages.checks import Verdict
 from avatar_pipeline.stages.line import Line, StageResult
+
+LEAVING = (Preempted, StepDeadlineExceeded, Interrupted)
+"""Why work stops at a boundary although nothing is wrong with it."""
 
 Outcome = Iterator[dg.MaterializeResult | dg.AssetCheckResult]
 
@@ -38,6 +42,9 @@ def materialize(
     """
     try:
         result = work()
+    except LEAVING:
+        # Not the work's fault: the guard around the step says what becomes of it.
+        raise
     except ImportError as error:
         raise failure(package_missing(error)) from error
     except AvatarError as error:

@@ -7,7 +7,7 @@ from functools import partial
 import dagster as dg
 
 from assets.avatars import OWNERS
-from assets.binding import Outcome, failure, materialize, metadata, picture
+from assets.binding import LEAVING, Outcome, failure, materialize, metadata, picture
 from assets.compute import CPU_TAGS, GPU_POOL, GPU_TAGS
 from assets.partitions import clip_batches
 from avatar_pipeline.errors import AvatarError, package_missing
@@ -69,6 +69,8 @@ def _batch(
 ) -> Outcome:
     try:
         batch = work(line, context.partition_key)
+    except LEAVING:
+        raise
     except (AvatarError, ImportError) as error:
         raise failure(error if isinstance(error, AvatarError) else package_missing(error)) from error
     shown = metadata(line, batch.index) | {

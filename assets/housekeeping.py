@@ -7,6 +7,7 @@ import dagster as dg
 from assets.avatars import avatar_assets
 from assets.clips import clip_assets
 from assets.jobs import build_avatar, make_clip_batch
+from assets.orphans import sweep_gpu_jobs
 from assets.partitions import avatars, clip_batches
 from avatar_pipeline.forgetting import forget_runs_of
 from avatar_pipeline.scaling.recovery import BatchSeen, prunable
@@ -123,4 +124,4 @@ def sweep_store() -> None:
     sweep_orphans()
 
 
-housekeeping_jobs = [tidy_up, sweep_store, carry_out_revocations]
+housekeeping_jobs = [tidy_up, sweep_store, carry_out_revocations, sweep_gpu_jobs]

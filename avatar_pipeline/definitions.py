@@ -13,6 +13,7 @@ from assets.housekeeping import housekeeping_jobs
 from assets.jobs import jobs
 from assets.report import report_assets
 from resources.line import LineResource
+from resources.steps import step_executor
 from sensors.automation import nightly_rebuild
 from sensors.batches import clip_batch_sensor
 from sensors.callbacks import callback_sensor
@@ -34,8 +35,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
         schedules=schedules,
         sensors=[avatar_intake_sensor, clip_batch_sensor, recovery_sensor, callback_sensor, nightly_rebuild],
         resources=default_resources() | dict(resource_overrides or {}),
-        # A step's process costs seconds to start and these steps share a machine; pods are for GPU steps, later.
-        executor=dg.in_process_executor,
+        executor=step_executor,
     )
 
 

@@ -1,4 +1,7 @@
-"""How long work tells what it has done, without knowing who listens (a terminal, a Dagster log, nobody)."""
+"""How long work tells what it has done, without knowing who listens (a terminal, a Dagster log, nobody).
+
+And how it is told to stop: between two chunks, by whoever watches over the machine.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,17 @@ class Progress(Protocol):
 
 def silent(stage: str, done: float, total: float | None) -> None:
     """Listen to nothing: the default."""
+
+
+class Boundary(Protocol):
+    """Called after each chunk that was saved: `done` of `total` chunks are. It may raise, to stop the work there."""
+
+    def __call__(self, done: float, total: float) -> None:
+        """Return if the work is to go on."""
+
+
+def go_on(done: float, total: float) -> None:
+    """Never stop: the default."""
 
 
 _LISTENER: ContextVar[Progress] = ContextVar("progress listener", default=silent)

@@ -48,6 +48,13 @@ class Settings(BaseSettings):
     isolation_device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network or the model runs; 'auto' takes a GPU where torch finds one."""
 
+    executor: Literal["in_process", "k8s_spot"] = "in_process"
+    """What runs the steps of a run: its own process, or on Kubernetes pods on spot capacity for the GPU steps."""
+    spot_strategy: Literal["on_demand", "spot_then_on_demand", "deadline"] = "spot_then_on_demand"
+    """How a GPU step's capacity is chosen; only with the `k8s_spot` executor."""
+    compute_profiles: Path | None = None
+    """YAML or JSON file with compute profiles for GPU steps, beside the built-in ones."""
+
     workers: int = Field(default=2, ge=1, le=64)
     """Chunks of landmarks tracked at once, in threads."""
     batch_size: int = Field(default=10, ge=1, le=1000)

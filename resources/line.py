@@ -8,6 +8,8 @@ import dagster as dg
 
 from avatar_pipeline.progress import Progress, listener
 from avatar_pipeline.settings import read_settings
+from avatar_pipeline.spot.cadence import Cadence
+from avatar_pipeline.spot.executor.worker import preemption_guard, spot_attempt
 from avatar_pipeline.stages.heartbeat import beating
 from avatar_pipeline.stages.line import Line, open_line
 
@@ -35,9 +37,24 @@ class LineResource(dg.ConfigurableResource):
 
     @contextmanager
     def open(self, context: dg.AssetExecutionContext) -> Iterator[Line]:
-        """Give the line for one step; its progress goes to the step's log and to whoever listens in this process."""
+        """Give the line for one step; its progress goes to the step's log and to whoever listens in this process.
+
+        On a machine that may be taken away, the work stops at the next chunk when that happens, and asks for a retry.
+        """
         progress = step_progress(context.log, listener())
-        with open_line(read_settings(), store=self.store, progress=progress, run_id=context.run_id) as line:
+        attempt = spot_attempt()
+        cadence = Cadence.learning(attempt.mtbf_seconds) if attempt is not None and attempt.mtbf_seconds else None
+        with (
+            preemption_guard(context) as guard,
+            open_line(
+                read_settings(),
+                store=self.store,
+                progress=progress,
+                run_id=context.run_id,
+                guard=guard,
+                cadence=cadence,
+            ) as line,
+        ):
             yield line
 
     @contextmanager

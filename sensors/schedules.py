@@ -6,6 +6,7 @@ from assets.housekeeping import carry_out_revocations, sweep_store, tidy_up
 from assets.jobs import report_day
 from avatar_pipeline.stages.revocation import anything_left
 from resources.line import LineResource
+from sensors.orphans import sweep_gpu_jobs_schedule
 
 daily_report_schedule = dg.build_schedule_from_partitioned_job(
     report_day,
@@ -50,4 +51,10 @@ def revocation_schedule(line: LineResource) -> dg.RunRequest | dg.SkipReason:
     return dg.SkipReason("Nothing is left of any consent that was taken back.")
 
 
-schedules = [daily_report_schedule, tidy_up_schedule, sweep_store_schedule, revocation_schedule]
+schedules = [
+    daily_report_schedule,
+    tidy_up_schedule,
+    sweep_store_schedule,
+    revocation_schedule,
+    sweep_gpu_jobs_schedule,
+]

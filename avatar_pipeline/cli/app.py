@@ -19,10 +19,13 @@ from rich.table import Table
 
 from avatar_pipeline.cli import console, work
 from avatar_pipeline.cli.bench import open_line
+from avatar_pipeline.cli.cluster import cluster
 from avatar_pipeline.cli.consent import consent as consents
+from avatar_pipeline.cli.lab import lab_app
 from avatar_pipeline.cli.options import AsJson, AvatarId
 from avatar_pipeline.cli.queue import queue
 from avatar_pipeline.cli.requests import requests
+from avatar_pipeline.cli.spot import spot_app
 from avatar_pipeline.cli.verify import verify
 from avatar_pipeline.consent import read_consent, recording_beside
 from avatar_pipeline.errors import AvatarError, EnvironmentProblem, package_missing
@@ -38,6 +41,9 @@ app = typer.Typer(
 
 app.add_typer(queue, name="queue")
 app.add_typer(consents, name="consent")
+app.add_typer(spot_app, name="spot")
+app.add_typer(lab_app, name="lab")
+lab_app.command()(cluster)
 app.command()(requests)
 app.command()(verify)
 

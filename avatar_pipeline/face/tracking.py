@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from avatar_pipeline.face.measure import face_box, sharpness
 from avatar_pipeline.face.pose import fit_poses, robust_neutral, to_camera
 from avatar_pipeline.face.track_file import read_track, write_track
 from avatar_pipeline.face.types import LANDMARKS, LandmarkTrack
-from avatar_pipeline.progress import Progress, silent
+from avatar_pipeline.progress import Boundary, Progress, go_on, silent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,12 +59,14 @@ def track_video(
     *,
     progress: Progress = silent,
     workers: int = 2,
+    boundary: Boundary = go_on,
 ) -> LandmarkTrack:
     """Find the face in every frame of a video.
 
     Every chunk is a pure function of the video and the detector, kept as a checkpoint when done: a run that was killed
     goes on where it was, and the result is byte for byte that of an undisturbed run, with any number of `workers`
-    (threads: decoding and detection both leave Python's global lock).
+    (threads: decoding and detection both leave Python's global lock). `boundary` is called after each chunk; if it
+    raises, every worker finishes the chunk in hand first.
 
     Head angles are of the pose against the person's own neutral (`pose.robust_neutral`), which is frontalised by the
     face's symmetry: zero is looking straight into the camera, not the person's habit.
@@ -76,15 +79,21 @@ def track_video(
     todo = [chunk for chunk in chunks if checkpoints.get(chunk.name) is None]
     finished = len(chunks) - len(todo)
     progress("landmarks", info.seconds * finished / len(chunks), info.seconds)
-    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="landmarks") as pool:
-        jobs = [pool.submit(_track_chunk, path, info, detector, chunk, checkpoints) for chunk in todo]
-        try:
-            for job in as_completed(jobs):
+    workers = max(1, workers)
+    waiting, running = iter(todo), set[Future[None]]()
+    with ThreadPoolExecutor(workers, thread_name_prefix="landmarks") as pool:
+        while True:
+            # No more than one each: none is begun before the boundary after another has said that we may go on.
+            for chunk in islice(waiting, workers - len(running)):
+                running.add(pool.submit(_track_chunk, path, info, detector, chunk, checkpoints))
+            if not running:
+                break
+            over, running = wait(running, return_when=FIRST_COMPLETED)
+            for job in over:
                 job.result()
                 finished += 1
                 progress("landmarks", info.seconds * finished / len(chunks), info.seconds)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+                boundary(finished, len(chunks))
     track = _join([_finished(checkpoints, chunk) for chunk in chunks], path, info, detector)
     _fill_angles(track)
     return track

@@ -17,7 +17,7 @@ from avatar_pipeline.errors import InvalidInput, StoreCorrupt
 from avatar_pipeline.media.background import in_background
 from avatar_pipeline.media.types import Audio
 from avatar_pipeline.mesh.types import AvatarMesh
-from avatar_pipeline.progress import Progress, silent
+from avatar_pipeline.progress import Boundary, Progress, go_on, silent
 from avatar_pipeline.render.colour import scale_i420
 from avatar_pipeline.render.loop import plate_indices
 from avatar_pipeline.render.plate import FPS, Plate, mesh_digest
@@ -87,6 +87,7 @@ def render_clip(
     short_side: int | None = None,
     offset: int = 0,
     progress: Progress = silent,
+    boundary: Boundary = go_on,
     metadata: Mapping[str, str] | None = None,
 ) -> ClipReport:
     """Render the clip in which the person's footage says `audio`, to `out` (MP4: H.264 and AAC).
@@ -106,6 +107,7 @@ def render_clip(
         short_side: reduce the picture to this short side, in pixels, see `clip_side`; None keeps the plate's size.
         offset: plate frame that the clip begins with, so that clips need not all begin alike.
         progress: told after every segment.
+        boundary: called after every segment that was rendered.
         metadata: text for the container, such as the provenance.
 
     Raises:
@@ -122,9 +124,8 @@ def render_clip(
     names = [f"segment-{number:05d}.mp4" for number in range(count)]
     missing = [number for number in range(count) if checkpoints.get(names[number]) is None]
     began = time.monotonic()
-    renderer = (
-        _render_segments(job, missing, names=names, checkpoints=checkpoints, progress=progress) if missing else "none"
-    )
+    steps = _Steps(progress, boundary, found=count - len(missing))
+    renderer = _render_segments(job, missing, names=names, checkpoints=checkpoints, steps=steps) if missing else "none"
     paths = [_finished(checkpoints, name) for name in names]
     with atomic_file(out) as temporary:
         join_segments(paths, temporary, audio=audio, metadata=dict(metadata or {}))
@@ -159,8 +160,17 @@ class _Job:
         return range(segment * length, min((segment + 1) * length, len(self.weights)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """Whom to tell before and after each segment; `found` segments were there already."""
+
+    before: Progress
+    after: Boundary
+    found: int
+
+
 def _render_segments(
-    job: _Job, missing: list[int], *, names: list[str], checkpoints: Checkpoints, progress: Progress
+    job: _Job, missing: list[int], *, names: list[str], checkpoints: Checkpoints, steps: _Steps
 ) -> str:
     """Draw and encode the missing segments; return the renderer's name. Drawing runs in a thread of its own."""
     from avatar_pipeline.media.encode import encode_segment
@@ -168,8 +178,8 @@ def _render_segments(
     used: list[str] = []
     pictures = in_background(_draw(job, missing, used), depth=_QUEUED_FRAMES, name="draw")
     with closing(pictures):
-        for number in missing:
-            progress("clip", number, len(names))
+        for made, number in enumerate(missing, start=1):
+            steps.before("clip", number, len(names))
             with checkpoints.put(names[number]) as path:
                 encode_segment(
                     path,
@@ -178,6 +188,7 @@ def _render_segments(
                     height=job.plate.height,
                     fps=job.fps,
                 )
+            steps.after(steps.found + made, len(names))
     return used[0]
 
 

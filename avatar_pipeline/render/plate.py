@@ -23,7 +23,7 @@ from avatar_pipeline.face.tracking import smooth
 from avatar_pipeline.face.types import LandmarkTrack
 from avatar_pipeline.mesh.topology import MOUTH
 from avatar_pipeline.mesh.types import FACE_VERTICES, AvatarMesh
-from avatar_pipeline.progress import Progress, silent
+from avatar_pipeline.progress import Boundary, Progress, go_on, silent
 from avatar_pipeline.render.colour import BLACK, atlas_to_ycbcr, scale_i420
 from avatar_pipeline.render.curves import LOWER_LIP, UPPER_LIP
 from avatar_pipeline.render.loop import PLATE_FPS
@@ -113,11 +113,13 @@ def build_plate(
     *,
     checkpoints: Checkpoints,
     progress: Progress = silent,
+    boundary: Boundary = go_on,
 ) -> Plate:
     """Make the plate of a tracked video in `folder` (which exists) and return it.
 
     The footage is resampled to 25 fps by the nearest presentation time, and reduced to 1920 px where it is larger.
-    Chunks of 4 s are checkpoints; memory does not grow with the length of the video.
+    Chunks of 4 s are checkpoints, and `boundary` is called after each; memory does not grow with the length of the
+    video.
 
     Raises:
         FaceNotUsable: no second of the video shows the face all the time.
@@ -134,6 +136,7 @@ def build_plate(
         progress("plate", number, len(chunks) + 1)
         name = f"plate-{number:05d}.mp4"
         paths.append(_encode_chunk(video, track, chunk, size, name=name, checkpoints=checkpoints))
+        boundary(number + 1, len(chunks))
     target = folder / VIDEO_NAME
     with atomic_file(target) as temporary:
         join_segments(paths, temporary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Self
@@ -24,6 +24,7 @@ from avatar_pipeline.errors import (
 from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.ledger.records import RequestRecord
 from avatar_pipeline.settings import InvalidSettings
+from avatar_pipeline.spot.guard import Guard, Preempted
 from avatar_pipeline.stages.checks import clip_verdicts
 from avatar_pipeline.stages.clips import CLIP_VERSION, make_clip
 from avatar_pipeline.stages.dispatch import drain
@@ -111,7 +112,11 @@ def make_manifest(line: Line, batch_id: str) -> StageResult:
 
 
 def synthesize_batch(line: Line, batch_id: str, *, opener: OpenProvider = provider_named) -> BatchResult:
-    """Speak every request of the batch; an item that cannot be spoken fails alone, or waits alone."""
+    """Speak every request of the batch; an item that cannot be spoken fails alone, or waits alone.
+
+    Raises:
+        Preempted: the machine is taken away; what was spoken is kept.
+    """
 
     def all_of(requests: Sequence[ClipRequest]) -> Generator[tuple[ClipRequest, Outcome | None], None, None]:
         return speak_batch(line, requests, opener=opener)
@@ -120,14 +125,23 @@ def synthesize_batch(line: Line, batch_id: str, *, opener: OpenProvider = provid
 
 
 def render_batch(line: Line, batch_id: str) -> BatchResult:
-    """Render every request of the batch, finish it in the ledger, and list the clips."""
+    """Render every request of the batch, finish it in the ledger, and list the clips.
 
-    def one(request: ClipRequest) -> StageResult | None:
+    Raises:
+        Preempted: the machine is taken away; finished clips are kept, and finished segments of the one in hand.
+    """
+
+    def one(request: ClipRequest, guard: Guard) -> StageResult | None:
         begun = line.requests.begin(request.request_id, max_attempts=line.settings.max_attempts)
         if not begun and line.requests.get(request.request_id).state != "done":
             return None
         result = make_clip(
-            line, request.avatar_id, request.text, voice=request.voice, size=request.size, fps=request.fps
+            replace(line, guard=guard),
+            request.avatar_id,
+            request.text,
+            voice=request.voice,
+            size=request.size,
+            fps=request.fps,
         )
         if bad := [verdict.description for verdict in clip_verdicts(result.facts) if not verdict.passed]:
             raise QualityTooLow(
@@ -138,11 +152,16 @@ def render_batch(line: Line, batch_id: str) -> BatchResult:
         return result
 
     def all_of(requests: Sequence[ClipRequest]) -> Generator[tuple[ClipRequest, Outcome | None], None, None]:
+        done, total = 0, _characters(requests)
         for request in requests:
             try:
-                yield request, one(request)
+                yield request, one(request, line.guard.part(done, len(request.text), total))
             except (*WAITING, *FINAL) as error:
                 yield request, error
+            except Preempted:
+                _lay_down(line, request)
+                raise
+            done += len(request.text)
 
     return _each(line, batch_id, "rendered_clips", CLIP_VERSION, all_of)
 
@@ -169,7 +188,8 @@ Work = Callable[[Sequence[ClipRequest]], Generator[tuple[ClipRequest, Outcome | 
 def _each(line: Line, batch_id: str, asset: str, version: str, work: Work) -> BatchResult:
     """Do something for every request of a batch that is neither failed nor held, and note what became of each.
 
-    Those that were begun least often come first: what kills its worker costs its company one death, not all.
+    Those that are done already come first, so that progress tells what is left; then those that were begun least
+    often: what kills its worker costs its company one death, not all. A clip's share of the work is its text's length.
     """
     manifest = line.store.require_current(Slot.batch(batch_id, "clip_batch_manifest"))
     requests = _parse(manifest)
@@ -179,13 +199,14 @@ def _each(line: Line, batch_id: str, asset: str, version: str, work: Work) -> Ba
     held: dict[str, AvatarError] = {}
     broken: list[AvatarError] = []
     wanted: list[ClipRequest] = []
-    for request in sorted(requests, key=lambda request: _attempts(known, request)):
+    for request in sorted(requests, key=lambda request: _standing(known, request)):
         record = known.get(request.request_id)
         if record is not None and record.state == "failed":
             failed[request.request_id] = RequestFailed.of(record.error or {})
         elif record is None or record.state != "held":
             wanted.append(request)
     line.progress(asset, len(requests) - len(wanted), len(requests))
+    worked, work_in_all = 0, _characters(wanted)
     # Closed at once if this is called off: what waits in it would be sent, and paid for, by threads that nobody hears.
     with closing(work(wanted)) as outcomes:
         for number, (request, outcome) in enumerate(outcomes, start=len(requests) - len(wanted) + 1):
@@ -199,6 +220,8 @@ def _each(line: Line, batch_id: str, asset: str, version: str, work: Work) -> Ba
             elif outcome is not None:
                 broken.append(outcome)
             line.progress(asset, number, len(requests))
+            worked += len(request.text)
+            line.guard.boundary(worked, work_in_all)
     if broken:
         # After the others, which have nothing to do with it; the batch is to be run again.
         raise broken[0]
@@ -213,9 +236,22 @@ def _each(line: Line, batch_id: str, asset: str, version: str, work: Work) -> Ba
     return BatchResult(produce(line, recipe, make), done, failed, held)
 
 
-def _attempts(known: Mapping[str, RequestRecord], request: ClipRequest) -> int:
+def _standing(known: Mapping[str, RequestRecord], request: ClipRequest) -> tuple[bool, int]:
     record = known.get(request.request_id)
-    return record.attempts if record else 0
+    return (record.state != "done", record.attempts) if record else (True, 0)
+
+
+def _characters(requests: Sequence[ClipRequest]) -> int:
+    return sum(len(request.text) for request in requests)
+
+
+def _lay_down(line: Line, request: ClipRequest) -> None:
+    """Put a request back into its batch, whose attempt was cut short by no fault of its own: it is not counted.
+
+    Held until now rather than for good: should we be killed between the two, it is released all the same.
+    """
+    if line.requests.hold(request.request_id, "the machine is taken away", line.clock()):
+        line.requests.release(request.request_id)
 
 
 def _may_get_better(line: Line, request: ClipRequest, error: AvatarError) -> bool:

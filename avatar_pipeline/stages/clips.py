@@ -71,6 +71,7 @@ def make_clip(
         QuotaExhausted, ProviderBusy, VoiceNotReady: the voice's provider cannot speak it now.
         ProviderDenied: the voice's provider refuses to.
         EnvironmentProblem: there is no OpenGL to draw with.
+        Preempted: the machine is taken away; the finished segments are kept.
     """
     require_consent(line, line.ledger.avatar(avatar_id), "likeness")
     speech = make_speech(line, avatar_id, text, voice)
@@ -155,6 +156,7 @@ def _render(
         fps=form.fps,
         short_side=form.side,
         progress=line.progress,
+        boundary=line.guard.boundary,
         metadata={"comment": PROVENANCE, "title": avatar_id},
     )
     (draft.folder / "timings.json").write_bytes(timings.read_bytes())

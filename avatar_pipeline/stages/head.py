@@ -53,7 +53,11 @@ def read_mesh_in(line: Line, artifact: Artifact) -> AvatarMesh:
 
 
 def make_plate(line: Line, avatar_id: str) -> StageResult:
-    """Choose the steadiest stretch of the footage and prepare it for re-driving: 25 fps, cheap to seek, tracked."""
+    """Choose the steadiest stretch of the footage and prepare it for re-driving: 25 fps, cheap to seek, tracked.
+
+    Raises:
+        Preempted: the machine is taken away; the finished chunks are kept.
+    """
     from avatar_pipeline.render.plate import build_plate
 
     mesh_artifact = line.store.require_current(Slot.avatar(avatar_id, "mesh"))
@@ -62,7 +66,15 @@ def make_plate(line: Line, avatar_id: str) -> StageResult:
     _, video = upload_of(line, line.ledger.avatar(avatar_id))
 
     def make(draft: Draft, checkpoints: Checkpoints) -> None:
-        plate = build_plate(video, track, mesh, draft.folder, checkpoints=checkpoints, progress=line.progress)
+        plate = build_plate(
+            video,
+            track,
+            mesh,
+            draft.folder,
+            checkpoints=checkpoints,
+            progress=line.progress,
+            boundary=line.guard.boundary,
+        )
         sheet = contact_sheet(frames_at(draft.folder / "plate.mp4", spread(len(plate) / 25, 8)))
         (draft.folder / "preview.jpg").write_bytes(jpeg(sheet))
         draft.facts |= {"frames": len(plate), "width": plate.width, "height": plate.height}

@@ -37,6 +37,7 @@ def make_landmarks(line: Line, avatar_id: str) -> StageResult:
 
     Raises:
         FaceNotUsable: no face, several people, too small, too short; nothing is published.
+        Preempted: the machine is taken away; the finished chunks are kept.
     """
     import numpy as np
 
@@ -55,7 +56,15 @@ def make_landmarks(line: Line, avatar_id: str) -> StageResult:
         info = probe(video, line.settings.limits)
         people = count_faces(video, info)
         require_one_person(people, avatar.source_name)
-        track = track_video(video, info, detector, checkpoints, progress=line.progress, workers=line.settings.workers)
+        track = track_video(
+            video,
+            info,
+            detector,
+            checkpoints,
+            progress=line.progress,
+            workers=line.settings.workers,
+            boundary=line.guard.boundary,
+        )
         advice = require_usable(track, avatar.source_name, people)
         write_track(draft.folder / "landmarks.parquet", track)
         shown = np.flatnonzero(track.found)

@@ -23,13 +23,19 @@ from avatar_pipeline.ledger.voices import VoiceBook
 from avatar_pipeline.progress import Progress, silent
 from avatar_pipeline.queues.open import Queues, open_queues
 from avatar_pipeline.settings import Settings
-from avatar_pipeline.store.artifacts import Artifact, ArtifactStore, Draft, Recipe, Slot
-from avatar_pipeline.store.checkpoints import Checkpoints
+from avatar_pipeline.spot.cadence import Cadence
+from avatar_pipeline.spot.guard import NO_GUARD, Guard
+from avatar_pipeline.store.artifacts import CHECKPOINTS, Artifact, ArtifactStore, Draft, Recipe, Slot
+from avatar_pipeline.store.checkpoints import BufferedCheckpoints, Checkpoints
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """All that a stage needs around it: where things are kept, what is configured, who listens."""
+    """All that a stage needs around it: where things are kept, what is configured, who listens.
+
+    `guard` stops long work between two chunks when the machine is taken away; `cadence` says when chunks are saved in
+    a store that is not on this machine.
+    """
 
     store: ArtifactStore
     ledger: Ledger
@@ -46,15 +52,23 @@ class Line:
     run_id: str | None = None
     clock: Clock = utc_now
     stopwatch: Callable[[], float] = field(default=time.monotonic)
+    guard: Guard = NO_GUARD
+    cadence: Cadence = field(default_factory=Cadence)
 
 
 @contextmanager
 def open_line(
-    settings: Settings, *, store: str | None = None, progress: Progress = silent, run_id: str | None = None
+    settings: Settings,
+    *,
+    store: str | None = None,
+    progress: Progress = silent,
+    run_id: str | None = None,
+    guard: Guard = NO_GUARD,
+    cadence: Cadence | None = None,
 ) -> Iterator[Line]:
     """Open the store and the ledger that the settings name, for as long as the block runs.
 
-    `store` puts another artifact store in the place of the settings'.
+    `store` puts another artifact store in the place of the settings'. Without `cadence`, every chunk is saved at once.
     """
     ledger = Ledger(settings.ledger.get_secret_value())
     try:
@@ -72,6 +86,8 @@ def open_line(
             settings=settings,
             progress=progress,
             run_id=run_id,
+            guard=guard,
+            cadence=cadence or Cadence(),
         )
     finally:
         ledger.close()
@@ -109,16 +125,16 @@ def produce(
     """Make the artifact of `recipe` unless it is there, record it in the ledger, and point to it.
 
     `make` fills a draft, and may keep chunks of long work in the checkpoints it is given; they are dropped when the
-    artifact is published. `point` makes it the current one of its slot. `earlier` is how many seconds were worked for
-    it before, and `bill` what others charged for it, in US dollars.
+    artifact is published, and are in the store when the work ends in any other way but a kill. `point` makes it the
+    current one of its slot. `earlier` is how many seconds were worked for it before, and `bill` what others charged for
+    it, in US dollars.
     """
     started_at, start = line.clock(), line.stopwatch()
     artifact = line.store.find(recipe.slot, recipe.key)
     reused = artifact is not None
     if artifact is None:
-        checkpoints = line.store.checkpoints(recipe.slot, recipe.key)
         try:
-            with line.store.create(recipe) as draft:
+            with _checkpoints(line, recipe) as checkpoints, line.store.create(recipe) as draft:
                 make(draft, checkpoints)
         except Exception:
             # Whatever broke, it broke because the files were taken away, if that is what happened.
@@ -154,6 +170,26 @@ def produce(
         ),
     )
     return result
+
+
+@contextmanager
+def _checkpoints(line: Line, recipe: Recipe) -> Iterator[Checkpoints]:
+    """Give the place for chunks; a store far away gets them when the line's cadence says so, or a notice came."""
+    store = line.store.checkpoints(recipe.slot, recipe.key)
+    if line.store.is_local or line.cadence.every_chunk:
+        yield store
+        return
+    buffered = BufferedCheckpoints(
+        store,
+        line.store.scratch.joinpath(CHECKPOINTS, *recipe.slot.parts, recipe.key, "waiting"),
+        due=lambda: line.guard.notice is not None or line.cadence.due(),
+        saved=line.cadence.saved,
+    )
+    try:
+        yield buffered
+    except BaseException:
+        buffered.flush()
+        raise
 
 
 def require_owner(line: Line, slot: Slot) -> None:

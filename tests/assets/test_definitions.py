@@ -21,6 +21,7 @@ SCHEDULES = {
     "tidy_up_schedule": "30 3 * * *",
     "sweep_store_schedule": "0 4 * * 0",
     "revocation_schedule": "*/10 * * * *",
+    "sweep_gpu_jobs_schedule": "*/5 * * * *",
 }
 CLIPS = {"clip_batch_manifest", "synthesized_speech", "rendered_clips"}
 
@@ -128,9 +129,9 @@ def test_everything_that_runs_by_itself_is_switched_on(defs: dg.Definitions) -> 
     assert all(schedule.default_status == dg.DefaultScheduleStatus.RUNNING for schedule in schedules.values())
 
 
-def test_both_jobs_are_partitioned_and_run_in_one_process(defs: dg.Definitions) -> None:
+def test_both_jobs_are_partitioned_and_leave_the_executor_to_the_settings(defs: dg.Definitions) -> None:
     for name, partitions in (("build_avatar", "avatars"), ("make_clip_batch", "clip_batches")):
         job = defs.resolve_job_def(name)
-        assert job.executor_def.name == "in_process"
+        assert job.executor_def.name == "steps"
         assert isinstance(job.partitions_def, dg.DynamicPartitionsDefinition)
         assert job.partitions_def.name == partitions

@@ -146,6 +146,31 @@ def test_a_killed_run_resumes_where_it_was_and_ends_with_the_same_bytes(
     assert (tmp_path / "resumed.parquet").read_bytes() == (tmp_path / "unbroken.parquet").read_bytes()
 
 
+class Leaving(Exception):
+    """Raised at a boundary."""
+
+
+def test_work_that_is_stopped_at_a_boundary_begins_no_more_and_goes_on_there_to_the_same_bytes(
+    face_video: Path, face_track: LandmarkTrack, tmp_path: Path
+) -> None:
+    video, checkpoints = probe(face_video), FolderCheckpoints(tmp_path)
+
+    def leave(done: float, total: float) -> None:
+        assert (done, total) == (1, 2)
+        raise Leaving
+
+    detector = Counting()
+    with pytest.raises(Leaving):
+        track_video(face_video, video, detector, checkpoints, workers=1, boundary=leave)
+    assert detector.starts == 1 and len(list(tmp_path.glob("*.npz"))) == 1
+    reached: list[tuple[float, float]] = []
+    resumed = track_video(
+        face_video, video, detector, checkpoints, workers=1, boundary=lambda *step: reached.append(step)
+    )
+    assert detector.starts == 2 and reached == [(2, 2)]
+    assert same(resumed, face_track)
+
+
 def test_a_finished_run_detects_nothing_again_and_tells_its_progress(
     face_video: Path, face_track: LandmarkTrack, tmp_path: Path
 ) -> None:

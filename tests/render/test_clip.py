@@ -167,6 +167,27 @@ def test_an_interrupted_clip_keeps_its_finished_segments_and_leaves_no_part(foot
     assert not (tmp_path / "clip.mp4").exists()
 
 
+def test_a_clip_that_is_stopped_at_a_boundary_goes_on_there_to_the_same_bytes(
+    rendered, footage, plate, weights, audio, tmp_path
+):
+    class Leaving(Exception):
+        pass
+
+    def leave(done, total):
+        assert (done, total) == (1, 2)
+        raise Leaving
+
+    inputs = {"mesh": footage.mesh, "plate": plate, "weights": weights, "audio": audio, "out": tmp_path / "clip.mp4"}
+    inputs |= {"checkpoints": FolderCheckpoints(tmp_path / "segments"), "metadata": {"comment": "made for a test"}}
+    with pytest.raises(Leaving):
+        render_clip(**inputs, boundary=leave)
+    assert [path.name for path in (tmp_path / "segments").glob("*.mp4")] == ["segment-00000.mp4"]
+    reached = []
+    report = render_clip(**inputs, boundary=lambda *step: reached.append(step))
+    assert report.resumed_segments == 1 and reached == [(2, 2)]
+    assert sha256(tmp_path / "clip.mp4") == sha256(rendered[0] / "clip.mp4")
+
+
 def test_a_smaller_picture_can_be_asked_for(footage, plate, weights, audio, tmp_path):
     report = render_clip(
         mesh=footage.mesh,

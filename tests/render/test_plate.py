@@ -45,6 +45,31 @@ def test_the_same_footage_gives_the_same_bytes_also_when_resumed(footage, plate,
     assert digests(tmp_path) == first
 
 
+def test_a_plate_that_is_stopped_at_a_boundary_goes_on_there_to_the_same_bytes(footage, tmp_path, monkeypatch):
+    monkeypatch.setattr("avatar_pipeline.render.plate._CHUNK", 20)
+
+    class Leaving(Exception):
+        pass
+
+    def leave(done, total):
+        assert (done, total) == (1, 2)
+        raise Leaving
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    build_plate(
+        footage.video, footage.track, footage.mesh, whole, checkpoints=FolderCheckpoints(tmp_path / "whole-chunks")
+    )
+    checkpoints = FolderCheckpoints(tmp_path / "chunks")
+    with pytest.raises(Leaving):
+        build_plate(footage.video, footage.track, footage.mesh, cut, checkpoints=checkpoints, boundary=leave)
+    assert [path.name for path in (tmp_path / "chunks").glob("*.mp4")] == ["plate-00000.mp4"]
+    assert list(cut.iterdir()) == []
+    build_plate(footage.video, footage.track, footage.mesh, cut, checkpoints=checkpoints)
+    assert digests(cut) == digests(whole)
+
+
 def test_a_plate_is_read_as_it_was_built(plate):
     again = read_plate(plate.video.parent)
     assert (again.landmarks == plate.landmarks).all() and (again.gain == plate.gain).all()
