@@ -66,10 +66,11 @@ class Bench:
         }
         (self.folder / "executor.json").write_text(json.dumps(config))
         os.environ["SPOT_TEST_FOLDER"] = str(self.folder)
-        recon = ReconstructableJob.for_module(MODULE, job)
-        run = self.instance.create_run_for_job(
-            recon.get_definition(), job_code_origin=recon.get_python_origin(), tags=tags
-        )
+        return self.begin(ReconstructableJob.for_module(MODULE, job), tags=tags)
+
+    def begin(self, job: ReconstructableJob, **more: Any) -> dg.DagsterRun:
+        """Start a run of any job."""
+        run = self.instance.create_run_for_job(job.get_definition(), job_code_origin=job.get_python_origin(), **more)
         self.start(run)
         return run
 
@@ -263,13 +264,19 @@ def default_nodes() -> list[Node]:
 
 
 @contextmanager
-def bench(folder: Path, **cluster_settings: Any) -> Iterator[Bench]:
-    """Open a cluster with a Dagster instance in `folder`."""
+def bench(folder: Path, *, environment: dict[str, str] | None = None, **cluster_settings: Any) -> Iterator[Bench]:
+    """Open a cluster with a Dagster instance in `folder`; `environment` is what its pods are told besides."""
     work, home = folder / "work", folder / "home"
     work.mkdir(parents=True)
     home.mkdir()
     image = Image(
-        env={"SPOT_TEST_FOLDER": str(work), "PYTHONPATH": str(ROOT), "DAGSTER_HOME": str(home), "HOME": str(folder)},
+        env={
+            "SPOT_TEST_FOLDER": str(work),
+            "PYTHONPATH": str(ROOT),
+            "DAGSTER_HOME": str(home),
+            "HOME": str(folder),
+            **(environment or {}),
+        },
         working_directory=ROOT,
     )
     settings = {
