@@ -73,12 +73,15 @@ class GpuSteps:
         self._refused: dict[str, AvatarError] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._unreachable_since: datetime | None = None
+        self.awaited: set[str] = set()
+        """Steps that were launched and whose last word has not been read yet."""
 
     def launch(self, context: StepHandlerContext) -> Iterator[DagsterEvent]:
         """Place the next attempt of a step and ask for its Job; what cannot be asked for now is asked for later."""
         key = step_of(context)
         step = context.get_step_context(key)
         self._outcomes.pop(key, None)
+        self.awaited.add(key)
         try:
             yield from self._launch(context, step)
         except AvatarError as error:

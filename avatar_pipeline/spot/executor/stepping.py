@@ -35,7 +35,6 @@ class SpotStepExecutor(StepDelegatingExecutor):
         self._policy = policy
         self._plan_context: PlanOrchestrationContext | None = None
         self._plan: ExecutionPlan | None = None
-        self._running: set[str] = set()
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
         """Execute a plan's steps, and see that nothing of it goes on running when a user called it off."""
@@ -98,9 +97,9 @@ class SpotStepExecutor(StepDelegatingExecutor):
                 passed.append(event)
                 continue
             if event.event_type is dg.DagsterEventType.STEP_WORKER_STARTING:
-                self._running.add(key)
+                self._spot.awaited.add(key)
             if event.event_type in events.TERMINAL:
-                if key not in self._running:
+                if key not in self._spot.awaited:
                     continue
                 if event.is_step_failure and events.was_interrupted(event):
                     later = [other.event_type for other in heard[position + 1 :] if other.step_key == key]
@@ -110,7 +109,7 @@ class SpotStepExecutor(StepDelegatingExecutor):
                         instance, run_id, event
                     ):
                         continue
-                self._running.discard(key)
+                self._spot.awaited.discard(key)
             passed.append(event)
         return passed
 

@@ -36,7 +36,7 @@ def test_a_batch_whose_machine_is_taken_while_it_renders_makes_the_same_clip(spo
         message = {"version": 1, "request_id": "clip-1", "avatar_id": "ada", "text": TEXT}
         line.queues.clips.send([json.dumps(message)])
     spot.instance.add_dynamic_partitions("clip_batches", ["batch-1"])
-    here = ReconstructableRepository.for_module("avatar_pipeline.definitions", "defs", os.getcwd())
+    here = ReconstructableRepository.for_module("avatar_pipeline.definitions", "defs", str(Path.cwd()))
     config = {
         "spot": FAST,
         "load_incluster_config": False,
