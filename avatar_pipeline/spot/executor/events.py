@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +21,7 @@ METADATA = "spot"
 TERMINAL = frozenset({DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY})
 _READ = TERMINAL | {DagsterEventType.ENGINE_EVENT}
 _PAGE = 1000
+_CLASS = re.compile(r"^(?:\w+\.)+\w+: ")
 _INTERRUPTIONS = frozenset({"Preempted", "DagsterExecutionInterruptedError"})
 """Errors that mean: the process was told to end. The first is ours, the second Dagster's, in an op without a guard."""
 
@@ -148,7 +150,9 @@ def _error(event: DagsterEvent) -> SerializableErrorInfo | None:
 def reason_of(event: DagsterEvent) -> str:
     """Return what a step failed of, or asks for a retry because of, in one line."""
     last = list(_links(_error(event)))[-1:]
-    return last[0].message.strip().splitlines()[0][:300] if last and last[0].message.strip() else ""
+    first_line = next(iter(last[0].message.strip().splitlines()), "") if last else ""
+    # Dagster puts the class before the message, with its module.
+    return _CLASS.sub("", first_line)[:300]
 
 
 def _links(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:

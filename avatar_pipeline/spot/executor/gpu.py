@@ -184,7 +184,7 @@ class GpuSteps:
             records.placed(attempt, job=live.job, namespace=namespace),
             **launching.shown(attempt),
             instance_types=", ".join(placement.instance_types),
-            zones=", ".join(placement.zones),
+            zones=", ".join(filter(None, placement.zones)) or "any",
         )
         try:
             self._create(live)
