@@ -15,7 +15,7 @@ def step_executor(context: dg.InitExecutorContext) -> dg.Executor:
     """Run the steps in the run's own process, or on Kubernetes with `AVATAR_EXECUTOR=k8s_spot`.
 
     In the process by default: another one costs seconds to start, and the steps share a machine. It is chosen when a
-    run begins, so that the web server and the daemon need neither the setting nor a Kubernetes client. Run
+    run begins, so that the web server and the daemon need no Kubernetes client. Run
     configuration under `execution.config` is that of the executor that is chosen.
     """
     settings = read_settings()

@@ -29,7 +29,7 @@ class Wishes:
 def gpu_op_tags(profile: str | None = None, *, deadline: timedelta | None = None) -> dict[str, str]:
     """Return the tags of an op that is to run on a GPU machine, on spot capacity where that is there.
 
-    `profile` names a `ComputeProfile`. By `deadline`, counted from the start of the run, the step should be done:
+    `profile` names a `ComputeProfile`. By `deadline`, counted from its first placement, the step should be done:
     the deadline-aware strategy pays for on-demand capacity where spot would miss it.
 
     Raises:

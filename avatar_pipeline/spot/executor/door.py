@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
+import urllib3
 import urllib3.exceptions
 from kubernetes.client import ApiClient, BatchV1Api, CoreV1Api
 from kubernetes.client.exceptions import ApiException
@@ -15,8 +17,11 @@ from avatar_pipeline.errors import AvatarError
 
 TIMEOUT = (3.0, 10.0)
 """Seconds to connect, and to wait for an answer."""
-_BUSY = frozenset({408, 429, 500, 502, 503, 504})
-"""Answers of a server, or of something before it, that has no time for us; the question may be asked again."""
+_BUSY = frozenset({401, 408, 429, 500, 502, 503, 504})
+"""Answers of a server, or of something before it, that has no time for us; the question may be asked again.
+
+401 is one of them: some clusters give it now and then to tokens that are good (aws/containers-roadmap#1810).
+"""
 
 CALL_ERRORS = (ApiException, urllib3.exceptions.HTTPError, OSError)
 """What the client raises when a call fails, for calls that are not made through a `Door`."""
@@ -47,6 +52,17 @@ class Door:
     def __init__(self, batch: BatchV1Api, core: CoreV1Api) -> None:
         self._batch = batch
         self._core = core
+
+    @classmethod
+    def like(cls, client: ApiClient) -> Self:
+        """Open the API with a client's own configuration, but with calls that are made once and end in time.
+
+        By default urllib3 makes each read four times, and sleeps as long as a busy server asks it to.
+        """
+        configuration = copy.deepcopy(client.configuration)
+        configuration.retries = urllib3.Retry(total=0, respect_retry_after_header=False)
+        own = ApiClient(configuration)
+        return cls(BatchV1Api(own), CoreV1Api(own))
 
     def create_job(self, namespace: str, job: Manifest) -> bool:
         """Create a Job; False where one of that name is there.
@@ -120,18 +136,23 @@ class Door:
         try:
             answer = call(*args, _request_timeout=TIMEOUT, _preload_content=False, **kwargs)
             found: Mapping[str, Any] = json.loads(answer.data)
-        except ApiException as error:
-            reason = _message(error)
-            if error.status in _BUSY or not error.status:
-                raise ApiUnreachable(f"Could not {what}: {reason}.", remedy="It is tried again.") from error
-            raise ApiRefused(
-                f"Kubernetes refused to {what} ({error.status}): {reason}.",
-                remedy="See docs/spot-executor.md for the rights that the run's service account needs.",
-                status=error.status,
-            ) from error
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise ApiUnreachable(f"Could not {what}: {type(error).__name__}.", remedy="It is tried again.") from error
+        except (*CALL_ERRORS, ValueError) as error:
+            raise described(error, what) from error
         return dict(found)
+
+
+def described(error: Exception, what: str) -> ApiUnreachable | ApiRefused:
+    """Return the error of a call of the client, which was to do `what`, as one of ours."""
+    if not isinstance(error, ApiException):
+        return ApiUnreachable(f"Could not {what}: {type(error).__name__}.", remedy="It is tried again.")
+    reason = _message(error)
+    if error.status in _BUSY or not error.status:
+        return ApiUnreachable(f"Could not {what}: {reason}.", remedy="It is tried again.")
+    return ApiRefused(
+        f"Kubernetes refused to {what} ({error.status}): {reason}.",
+        remedy="See docs/spot-executor.md for the rights that the run's service account needs.",
+        status=error.status,
+    )
 
 
 def plain(model: Any) -> Manifest:
@@ -143,10 +164,8 @@ def connect(*, in_cluster: bool, kubeconfig: str | None = None) -> Door:
     """Open the API of the cluster that this pod runs in, or that a kubeconfig file names (the default one if None)."""
     if in_cluster:
         load_incluster_config()
-        client = ApiClient()
-    else:
-        client = new_client_from_config(kubeconfig)
-    return Door(BatchV1Api(client), CoreV1Api(client))
+        return Door.like(ApiClient())
+    return Door.like(new_client_from_config(kubeconfig))
 
 
 def _message(error: ApiException) -> str:

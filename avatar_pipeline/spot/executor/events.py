@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+from dagster._core.event_api import EventLogCursor
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 from dagster._core.execution.context.system import IStepContext
 from dagster._core.execution.plan.objects import ErrorSource
@@ -19,8 +22,11 @@ from avatar_pipeline.spot.types import Attempt, Ending
 METADATA = "spot"
 """The metadata entry that a record lies in."""
 TERMINAL = frozenset({DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY})
-_READ = TERMINAL | {DagsterEventType.ENGINE_EVENT}
+STARTING, STARTED = DagsterEventType.STEP_WORKER_STARTING, DagsterEventType.STEP_WORKER_STARTED
+_READ = TERMINAL | {DagsterEventType.ENGINE_EVENT, STARTING, STARTED}
 _PAGE = 1000
+_OVERLAP = 100
+"""Events that are read again each time: on PostgreSQL one with a lower number may appear after one with a higher."""
 _CLASS = re.compile(r"^(?:\w+\.)+\w+: ")
 _INTERRUPTIONS = frozenset({"Preempted", "DagsterExecutionInterruptedError"})
 """Errors that mean: the process was told to end. The first is ours, the second Dagster's, in an op without a guard."""
@@ -38,30 +44,98 @@ def say(step: IStepContext, message: str) -> None:
     DagsterEvent.engine_event(step, message, EngineEventData())
 
 
-def run_chain(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.DagsterRun]:
-    """Return the run and those that it is a re-execution of, the first of them first."""
-    chain = [run]
-    while chain[0].parent_run_id and (parent := instance.get_run_by_id(chain[0].parent_run_id)):
-        chain.insert(0, parent)
-    return chain
+@dataclass(slots=True)
+class _Step:
+    """What was read of a step in one run. `number`: of the attempt placed last; `begun`: its worker has said so."""
 
-
-def records(instance: dg.DagsterInstance, run: dg.DagsterRun, step_key: str) -> Iterator[history.Record]:
-    """Read what the event log knows of a step's attempts, in this run and those that it re-executes."""
-    for each in run_chain(instance, run):
-        yield from run_records(instance, each.run_id, step_key)
-
-
-def run_records(instance: dg.DagsterInstance, run_id: str, step_key: str) -> Iterator[history.Record]:
-    """Read what the event log knows of a step's attempts in one run."""
+    records: list[history.Record] = field(default_factory=list)
     number: int | None = None
-    for event, at in step_events(instance, run_id, step_key):
-        record = record_of(event)
-        if record is not None:
-            number = record.get("number", number)
-            yield record
-        elif number is not None and event.event_type in TERMINAL and not _ours(event):
-            yield history.reported(number, said_of(event), at, reason=reason_of(event))
+    begun: bool = False
+    spoken: bool = False
+
+
+@dataclass(slots=True)
+class _Run:
+    """How far a run's log was read, and what was found."""
+
+    cursor: int = 0
+    seen: set[int] = field(default_factory=set)
+    steps: dict[str, _Step] = field(default_factory=lambda: defaultdict(_Step))
+
+
+class EventLog:
+    """Reads what the log says of attempts, each event once, however often it is asked."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+        self._runs: dict[str, _Run] = defaultdict(_Run)
+        self._chains: dict[str, list[dg.DagsterRun]] = {}
+
+    def chain(self, run: dg.DagsterRun) -> list[dg.DagsterRun]:
+        """Return the run and those that it is a re-execution of, the first of them first."""
+        if run.run_id not in self._chains:
+            chain = [run]
+            while chain[0].parent_run_id and (parent := self._instance.get_run_by_id(chain[0].parent_run_id)):
+                chain.insert(0, parent)
+            self._chains[run.run_id] = chain
+        return self._chains[run.run_id]
+
+    def records(self, run_id: str, step_key: str) -> list[history.Record]:
+        """Return what is known of a step's attempts in one run."""
+        return list(self._read(run_id).steps[step_key].records)
+
+    def attempts(self, run: dg.DagsterRun, step_key: str) -> tuple[Attempt, ...]:
+        """Return a step's attempts, in this run and those that it re-executes."""
+        return history.fold(record for each in self.chain(run) for record in self.records(each.run_id, step_key))
+
+    def own_attempts(self, run_id: str, step_key: str) -> tuple[Attempt, ...]:
+        """Return a step's attempts in one run: what its budgets are reckoned by, since a new run is a decision."""
+        return history.fold(self.records(run_id, step_key))
+
+    def spoken(self, run_id: str, step_key: str) -> bool:
+        """Say whether the last word on the latest attempt of a step is in the log, whether it was read yet or not."""
+        return self._read(run_id).steps[step_key].spoken
+
+    def _read(self, run_id: str) -> _Run:
+        run = self._runs[run_id]
+        while True:
+            start = EventLogCursor.from_storage_id(max(0, run.cursor - _OVERLAP)).to_string()
+            page = self._instance.get_records_for_run(run_id, start, of_type=set(_READ), limit=_PAGE)
+            new = [row for row in page.records if row.storage_id not in run.seen]
+            for row in new:
+                run.seen.add(row.storage_id)
+                run.cursor = max(run.cursor, row.storage_id)
+                event = row.event_log_entry.dagster_event
+                if event is not None and event.step_key is not None:
+                    at = datetime.fromtimestamp(row.event_log_entry.timestamp, UTC)
+                    _take(run.steps[event.step_key], event, at)
+            if not new or not page.has_more:
+                run.seen = {number for number in run.seen if number > run.cursor - 2 * _OVERLAP}
+                return run
+
+
+def _take(step: _Step, event: DagsterEvent, at: datetime) -> None:
+    record = record_of(event)
+    if record is not None:
+        step.records.append(record)
+        step.number = record.get("number", step.number)
+    elif event.event_type is STARTING:
+        step.begun = step.spoken = False
+    elif event.event_type is STARTED:
+        step.begun = True
+    elif event.event_type in TERMINAL:
+        if is_ours(event):
+            step.spoken = True
+        elif step.begun or step.number is None:
+            # Before its worker has begun, a word is a late one of the worker before it.
+            step.spoken = True
+            if step.number is not None:
+                step.records.append(history.reported(step.number, said_of(event), at, reason=reason_of(event)))
+
+
+def attempts(instance: dg.DagsterInstance, run: dg.DagsterRun, step_key: str) -> tuple[Attempt, ...]:
+    """Return a step's attempts as the event log tells them, read anew."""
+    return EventLog(instance).attempts(run, step_key)
 
 
 def jobs(run_records: Iterable[history.Record]) -> dict[int, tuple[str, str]]:
@@ -71,44 +145,6 @@ def jobs(run_records: Iterable[history.Record]) -> dict[int, tuple[str, str]]:
         for record in run_records
         if "namespace" in record
     }
-
-
-def attempts(instance: dg.DagsterInstance, run: dg.DagsterRun, step_key: str) -> tuple[Attempt, ...]:
-    """Return a step's attempts as the event log tells them."""
-    return history.fold(records(instance, run, step_key))
-
-
-def own_attempts(instance: dg.DagsterInstance, run_id: str, step_key: str) -> tuple[Attempt, ...]:
-    """Return a step's attempts in one run: what its budgets are reckoned by, since a new run is somebody's decision."""
-    return history.fold(run_records(instance, run_id, step_key))
-
-
-def step_events(
-    instance: dg.DagsterInstance, run_id: str, step_key: str, *, with_starts: bool = False
-) -> Iterator[tuple[DagsterEvent, datetime]]:
-    """Read the events of a step that say how an attempt of it fared, in order."""
-    kinds = {*_READ, *({DagsterEventType.STEP_WORKER_STARTING} if with_starts else ())}
-    cursor: str | None = None
-    while True:
-        page = instance.get_records_for_run(run_id, cursor, of_type=kinds, limit=_PAGE)
-        for row in page.records:
-            event = row.event_log_entry.dagster_event
-            if event is not None and event.step_key == step_key:
-                yield event, datetime.fromtimestamp(row.event_log_entry.timestamp, UTC)
-        if not page.has_more:
-            return
-        cursor = page.cursor
-
-
-def spoken(instance: dg.DagsterInstance, run_id: str, step_key: str) -> bool:
-    """Say whether a worker has said its last word on the latest attempt of its step, whether it was read yet or not."""
-    said = False
-    for event, _ in step_events(instance, run_id, step_key, with_starts=True):
-        if event.event_type is DagsterEventType.STEP_WORKER_STARTING:
-            said = False
-        elif event.event_type in TERMINAL:
-            said = True
-    return said
 
 
 def record_of(event: DagsterEvent) -> history.Record | None:
@@ -132,16 +168,17 @@ def was_interrupted(event: DagsterEvent) -> bool:
         event.step_failure_data.error_source is ErrorSource.INTERRUPT
     ):
         return True
-    return any(link.cls_name in _INTERRUPTIONS for link in _links(_error(event)))
+    return any(link.cls_name in _INTERRUPTIONS for link in _links(error_of(event)))
 
 
-def _ours(event: DagsterEvent) -> bool:
+def is_ours(event: DagsterEvent) -> bool:
     """Say whether the executor itself wrote an event, after a health check: then a record says it better."""
-    error = _error(event)
+    error = error_of(event)
     return error is not None and error.cls_name is None and not error.stack
 
 
-def _error(event: DagsterEvent) -> SerializableErrorInfo | None:
+def error_of(event: DagsterEvent) -> SerializableErrorInfo | None:
+    """Return the error in a last word; None where there is none."""
     if event.event_type is DagsterEventType.STEP_FAILURE:
         return event.step_failure_data.error
     return event.step_retry_data.error if event.event_type is DagsterEventType.STEP_UP_FOR_RETRY else None
@@ -149,7 +186,7 @@ def _error(event: DagsterEvent) -> SerializableErrorInfo | None:
 
 def reason_of(event: DagsterEvent) -> str:
     """Return what a step failed of, or asks for a retry because of, in one line."""
-    last = list(_links(_error(event)))[-1:]
+    last = list(_links(error_of(event)))[-1:]
     first_line = next(iter(last[0].message.strip().splitlines()), "") if last else ""
     # Dagster puts the class before the message, with its module.
     return _CLASS.sub("", first_line)[:300]

@@ -20,7 +20,7 @@ from avatar_pipeline.spot import tags
 from avatar_pipeline.spot.classification import Seen, Verdict, classify
 from avatar_pipeline.spot.executor import events, launching
 from avatar_pipeline.spot.executor.config import SpotConfig
-from avatar_pipeline.spot.executor.door import CALL_ERRORS, ApiRefused, ApiUnreachable, Door, Manifest, plain
+from avatar_pipeline.spot.executor.door import CALL_ERRORS, ApiRefused, ApiUnreachable, Door, Manifest, described, plain
 from avatar_pipeline.spot.executor.keeping import JobKeeper
 from avatar_pipeline.spot.executor.local import step_of
 from avatar_pipeline.spot.executor.looking import Look, look_at
@@ -28,8 +28,11 @@ from avatar_pipeline.spot.executor.market import Market
 from avatar_pipeline.spot.placement import next_profile, place, should_move, while_pending
 from avatar_pipeline.spot.types import Attempt, Ending
 
-_LINGERING = timedelta(seconds=60)
+_LINGERING = timedelta(seconds=20)
 """How long a pod may still be there after its step has said its last word: it saves its log."""
+_PAUSE = timedelta(seconds=0.9)
+_SECONDS_FOR_THE_LAST = 10.0
+"""The same at the end of a run, which waits for it."""
 
 
 @dataclass(slots=True)
@@ -57,10 +60,18 @@ class GpuSteps:
     """Puts placement, history and classification around the stock handler, which makes the Jobs' manifests."""
 
     def __init__(
-        self, stock: K8sStepHandler, config: SpotConfig, *, door: Door, keeper: JobKeeper, clock: Clock = utc_now
+        self,
+        stock: K8sStepHandler,
+        config: SpotConfig,
+        *,
+        log: events.EventLog,
+        door: Door,
+        keeper: JobKeeper,
+        clock: Clock = utc_now,
     ) -> None:
         self._stock = stock
         self._stock._api_client = launching.CapturingClient(stock._api_client, self._capture)
+        self._log = log
         self._config = config
         self._policy = config.policy
         self._door = door
@@ -73,6 +84,7 @@ class GpuSteps:
         self._refused: dict[str, AvatarError] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._unreachable_since: datetime | None = None
+        self._failed_at: datetime | None = None
         self.awaited: set[str] = set()
         """Steps that were launched and whose last word has not been read yet."""
 
@@ -81,15 +93,18 @@ class GpuSteps:
         key = step_of(context)
         step = context.get_step_context(key)
         self._outcomes.pop(key, None)
-        self.awaited.add(key)
         try:
             yield from self._launch(context, step)
         except AvatarError as error:
             # Only this step is to fail of it, not the whole run; the next check says so.
             self._refused[key] = error
         except CALL_ERRORS as error:
-            self._unlaunched.add(key)
-            self._say_unreachable(step, ApiUnreachable(f"{type(error).__name__}.", remedy="It is tried again."))
+            told = described(error, "read this run's own pod, which owns its steps' Jobs")
+            if isinstance(told, ApiRefused):
+                self._refused[key] = told
+            else:
+                self._unlaunched.add(key)
+                self._say_unreachable(step, told)
 
     def check(self, context: StepHandlerContext) -> str | None:
         """Look at a step's attempt. Return why it has ended, or None; `take_outcome` then says how it did."""
@@ -101,11 +116,13 @@ class GpuSteps:
         if key in self._unlaunched:
             return None
         if (refused := self._refused.pop(key, None)) is not None:
+            self.awaited.add(key)
             self._outcomes[key] = Outcome(Ending.USER_ERROR, final=True)
             return str(refused)
-        live = self._live.get(key) or self._recover(context, key)
+        live = self._live.get(key)
         if live is None:
-            return "its attempt has ended, or was never begun"
+            # Of a former process of this run: it is judged at the next check, whose consequences Dagster asks for.
+            return None if self._recover(context, key) else "its attempt has ended, or was never begun"
         return self._ended(context, context.get_step_context(key), live)
 
     def terminate(self, context: StepHandlerContext) -> None:
@@ -131,12 +148,38 @@ class GpuSteps:
         live = self._live.get(key)
         if live is None:
             return
-        self.began(context)
-        ending = events.said_of(event)
-        if live.moving and ending is Ending.INTERRUPTED:
-            ending = Ending.MOVED
-        self._end(context, context.get_step_context(key), live, ending, events.reason_of(event), wait=_LINGERING)
+        ending, reason = events.said_of(event), events.reason_of(event)
+        if ending is Ending.INTERRUPTED:
+            ending, reason = self._why_it_was_told_to_go(live, reason)
+        else:
+            self.began(context)
+        self._end(context, context.get_step_context(key), live, ending, reason, wait=_LINGERING)
         self._outcomes.pop(key, None)
+
+    def _why_it_was_told_to_go(self, live: Live, reason: str) -> tuple[Ending, str]:
+        """Tell an interruption from our own request and from an active deadline: in the pod they look alike."""
+        if live.moving:
+            return Ending.MOVED, reason
+        with suppress(ApiUnreachable, ApiRefused):
+            verdict = classify(self._look(live).observation)
+            if verdict is not None and verdict.ending is Ending.DEADLINE_EXCEEDED:
+                return verdict.ending, verdict.reason
+        return Ending.INTERRUPTED, reason
+
+    def forget(self, key: str) -> None:
+        """Look after an attempt no longer, of which nothing can be written down; its Job goes when it has ended."""
+        live = self._live.pop(key, None)
+        if live is not None:
+            self._keeper.let_go(live.namespace, live.job, after=_LINGERING)
+
+    def wait_for_the_last(self) -> None:
+        """See the Jobs end whose steps have said their last word; one whose process hangs is told to go."""
+        self._keeper.wait(seconds=_SECONDS_FOR_THE_LAST)
+
+    @property
+    def running(self) -> list[str]:
+        """The steps of which an attempt is being looked after."""
+        return [*self._live, *(key for key in self._unlaunched if key not in self._live)]
 
     def take_outcome(self, key: str) -> Outcome | None:
         """Return how the attempt ended that was just said to have ended; None for a step that is not ours."""
@@ -146,18 +189,21 @@ class GpuSteps:
         """Say whether an attempt of a step is being looked after."""
         return key in self._live or key in self._unlaunched
 
-    def next_profile(self, context: StepHandlerContext, history: tuple[Attempt, ...]) -> str | None:
+    def next_profile(self, context: StepHandlerContext, own: tuple[Attempt, ...]) -> str | None:
         """Return the profile of a step's next attempt; None where it ran out of memory on the bigger one too."""
+        return next_profile(own, self._asked(context), self._market.bigger)
+
+    def _asked(self, context: StepHandlerContext) -> str:
         step = context.get_step_context(step_of(context))
-        asked = launching.tag(step, context.dagster_run, tags.PROFILE_TAG) or self._config.profile
-        return next_profile(history, asked, self._market.bigger)
+        return launching.tag(step, context.dagster_run, tags.PROFILE_TAG) or self._config.profile
 
     def _launch(self, context: StepHandlerContext, step: IStepContext) -> Iterator[DagsterEvent]:
         key, run = step.step.key, context.dagster_run
         if key not in self._live:
             self._give_up_earlier_runs(context, key)
-        history = events.attempts(context.instance, run, key)
-        profile = self._market.profile(self.next_profile(context, history) or self._config.profile)
+        history = self._log.attempts(run, key)
+        own = self._log.own_attempts(run.run_id, key)
+        profile = self._market.profile(self.next_profile(context, own) or self._asked(context))
         yield from self._stock.launch_step(context)
         manifest, namespace = self._taken()
         situation = self._market.situation(step, run, history, profile, self._clock(), namespace=namespace)
@@ -169,7 +215,7 @@ class GpuSteps:
             step,
             attempt=attempt,
             history=history,
-            own=events.own_attempts(context.instance, run.run_id, key),
+            own=own,
             profile=profile,
             budget=self._policy.interruption_budget,
         )
@@ -190,6 +236,9 @@ class GpuSteps:
             self._create(live)
         except ApiUnreachable as error:
             self._say_unreachable(step, error)
+        except ApiRefused:
+            # Asked again at the next check, which also says what follows if it is refused again.
+            pass
 
     def _create(self, live: Live) -> None:
         if live.manifest is not None and self._keeper.create(live.namespace, live.manifest):
@@ -197,18 +246,36 @@ class GpuSteps:
 
     def _ended(self, context: StepHandlerContext, step: IStepContext, live: Live) -> str | None:
         """Look at an attempt; say why it has ended, None while it goes on or its own last word is on its way."""
+        if self._failed_at is not None and self._clock() - self._failed_at < _PAUSE:
+            # One step has waited for an answer just now; the others need not wait for it too.
+            return None
         try:
             verdict = self._judge(context, step, live)
         except ApiUnreachable as error:
             self._say_unreachable(step, error)
             return None
         except ApiRefused as error:
-            verdict = Verdict(Ending.USER_ERROR, str(error), live.seen)
+            if live.manifest is None:
+                # Not to be allowed to look says nothing about the step.
+                self._say_unreachable(step, error)
+                return None
+            verdict = self._refused_job(live, error)
+            if verdict is None:
+                self._say_unreachable(step, error)
+                return None
         self._say_reachable(step)
-        if verdict is None or events.spoken(context.instance, context.dagster_run.run_id, step.step.key):
+        if verdict is None or self._log.spoken(context.dagster_run.run_id, step.step.key):
             return None
         self._end(context, step, live, verdict.ending, verdict.reason)
         return verdict.reason
+
+    def _refused_job(self, live: Live, error: ApiRefused) -> Verdict | None:
+        """Judge a Job that was not taken: a quota may have room again, until the pending limit; all else is final."""
+        if "exceeded quota" not in str(error):
+            return Verdict(Ending.USER_ERROR, str(error), live.seen)
+        limits = self._config.limits(self._market.profile(live.attempt.placement.profile))
+        waited = (self._clock() - live.attempt.placed_at).total_seconds()
+        return Verdict(Ending.NO_CAPACITY, str(error), live.seen) if waited >= limits.pending_seconds else None
 
     def _judge(self, context: StepHandlerContext, step: IStepContext, live: Live) -> Verdict | None:
         if live.manifest is not None:
@@ -223,7 +290,7 @@ class GpuSteps:
     def _move(self, context: StepHandlerContext, step: IStepContext, live: Live, *, pending: bool) -> Verdict | None:
         """See whether the attempt is better elsewhere by now: one that waits is given up, one that runs told to go."""
         run = context.dagster_run
-        history = events.attempts(context.instance, run, step.step.key)
+        history = self._log.attempts(run, step.step.key)
         profile = self._market.profile(live.attempt.placement.profile)
         situation = self._market.situation(step, run, history, profile, self._clock(), namespace=live.namespace)
         current = replace(live.attempt, progress=history[-1].progress if history else None)
@@ -263,7 +330,7 @@ class GpuSteps:
         wait: timedelta = timedelta(0),
     ) -> None:
         key, now = step.step.key, self._clock()
-        told = events.attempts(context.instance, context.dagster_run, key)
+        told = self._log.attempts(context.dagster_run, key)
         attempt = replace(
             live.attempt,
             ending=ending,
@@ -286,8 +353,8 @@ class GpuSteps:
     def _recover(self, context: StepHandlerContext, key: str) -> Live | None:
         """Find the attempt that a former process of this run was looking after."""
         run = context.dagster_run
-        jobs = events.jobs(events.run_records(context.instance, run.run_id, key))
-        history = events.attempts(context.instance, run, key)
+        jobs = events.jobs(self._log.records(run.run_id, key))
+        history = self._log.attempts(run, key)
         if not jobs or history[-1].ending is not None or history[-1].number not in jobs:
             return None
         namespace, job = jobs[history[-1].number]
@@ -295,9 +362,9 @@ class GpuSteps:
         return live
 
     def _give_up_earlier_runs(self, context: StepHandlerContext, key: str) -> None:
-        """Let go of Jobs of the runs that this one re-executes: they would do the same work a second time."""
-        for earlier in events.run_chain(context.instance, context.dagster_run)[:-1]:
-            for where in events.jobs(events.run_records(context.instance, earlier.run_id, key)).values():
+        """Let go of Jobs that runs before this one left behind: they would do the same work a second time."""
+        for earlier in self._log.chain(context.dagster_run)[:-1]:
+            for where in events.jobs(self._log.records(earlier.run_id, key)).values():
                 self._keeper.let_go(*where)
         self._keeper.tidy()
 
@@ -312,12 +379,14 @@ class GpuSteps:
             )
         return taken
 
-    def _say_unreachable(self, step: IStepContext, error: ApiUnreachable) -> None:
+    def _say_unreachable(self, step: IStepContext, error: AvatarError) -> None:
+        self._failed_at = self._clock()
         if self._unreachable_since is None:
             self._unreachable_since = self._clock()
             events.say(step, f"Kubernetes cannot be reached, steps are left as they are: {error}")
 
     def _say_reachable(self, step: IStepContext) -> None:
+        self._failed_at = None
         if self._unreachable_since is not None:
             seconds = (self._clock() - self._unreachable_since).total_seconds()
             self._unreachable_since = None

@@ -9,7 +9,8 @@ from dagster._core.events import DagsterEvent
 from dagster._core.executor.step_delegating import CheckStepHealthResult, StepHandler, StepHandlerContext
 
 from avatar_pipeline.clock import Clock, utc_now
-from avatar_pipeline.spot.executor import events, launching
+from avatar_pipeline.spot.executor import launching
+from avatar_pipeline.spot.executor.events import EventLog
 from avatar_pipeline.spot.executor.gpu import GpuSteps
 from avatar_pipeline.spot.executor.local import LocalStepHandler, step_of
 
@@ -17,8 +18,9 @@ from avatar_pipeline.spot.executor.local import LocalStepHandler, step_of
 class SpotStepHandler(StepHandler):
     """Sends each step where its tags say."""
 
-    def __init__(self, gpu: GpuSteps, *, silent_exit_seconds: float, clock: Clock = utc_now) -> None:
+    def __init__(self, gpu: GpuSteps, *, log: EventLog, silent_exit_seconds: float, clock: Clock = utc_now) -> None:
         self._gpu = gpu
+        self._log = log
         self._local = LocalStepHandler()
         self._silent_exit_seconds = silent_exit_seconds
         self._exits: dict[str, datetime] = {}
@@ -59,7 +61,7 @@ class SpotStepHandler(StepHandler):
             since = self._exits.setdefault(key, self._clock())
             if (self._clock() - since).total_seconds() >= self._silent_exit_seconds:
                 health = CheckStepHealthResult.unhealthy("its process ended without a word")
-        if not health.is_healthy and events.spoken(context.instance, context.dagster_run.run_id, key):
+        if not health.is_healthy and self._log.spoken(context.dagster_run.run_id, key):
             return CheckStepHealthResult.healthy()
         return health
 

@@ -14,6 +14,7 @@ from avatar_pipeline.clock import utc_now
 from avatar_pipeline.errors import InvalidInput
 from avatar_pipeline.spot.executor.config import SpotConfig
 from avatar_pipeline.spot.executor.door import Door
+from avatar_pipeline.spot.executor.events import EventLog
 from avatar_pipeline.spot.executor.gpu import GpuSteps
 from avatar_pipeline.spot.executor.handler import SpotStepHandler
 from avatar_pipeline.spot.executor.keeping import JobKeeper
@@ -56,12 +57,13 @@ def k8s_spot_executor(context: dg.InitExecutorContext) -> dg.Executor:
             remedy="Leave retries enabled; a step without a RetryPolicy is not retried for errors of its own.",
         )
     handler = stock._step_handler
-    client = handler._api_client
-    door = Door(client.batch_api, client.core_api)
-    gpu = GpuSteps(handler, config, door=door, keeper=JobKeeper(door, utc_now))
+    door = Door.like(handler._api_client.batch_api.api_client)
+    log = EventLog(context.instance)
+    gpu = GpuSteps(handler, config, log=log, door=door, keeper=JobKeeper(door, utc_now))
     return SpotStepExecutor(
-        SpotStepHandler(gpu, silent_exit_seconds=config.silent_exit_seconds),
+        SpotStepHandler(gpu, log=log, silent_exit_seconds=config.silent_exit_seconds),
         gpu,
+        log=log,
         policy=config.policy,
         retries=stock.retries,
         sleep_seconds=config.poll_seconds,

@@ -11,7 +11,10 @@ from avatar_pipeline.clock import Clock
 from avatar_pipeline.spot.executor.door import ApiRefused, ApiUnreachable, Door, Manifest
 
 _FINISHED = frozenset({"Complete", "Failed"})
-_SECONDS_TO_DELETE = 60
+_LOOK_SECONDS = 0.2
+_TIME_AT_THE_END = timedelta(seconds=30)
+"""In which deleting is tried at the end of a run, where the API server does not answer."""
+_TIME_TO_DELETE = timedelta(seconds=60)
 """How long deleting a cancelled step's Job is tried, where the API server does not answer."""
 
 
@@ -54,21 +57,46 @@ class JobKeeper:
             if since <= now and self._gone(namespace, name):
                 del self._leaving[namespace, name]
 
+    def wait(self, *, seconds: float) -> None:
+        """Wait for the Jobs that are to go; after so long, those that still run are deleted.
+
+        A Job that is told to go is given its grace period by Kubernetes, so that this may be short.
+        """
+        for namespace, name in list(self._leaving):
+            while seconds > 0 and not self._has_ended(namespace, name):
+                self._sleep(_LOOK_SECONDS)
+                seconds -= _LOOK_SECONDS
+            self._leaving[namespace, name] = self._clock()
+        last = self._clock() + _TIME_AT_THE_END
+        self.tidy()
+        while self._leaving and self._clock() < last:
+            self._sleep(1.0)
+            self.tidy()
+
     def delete_now(self, namespace: str, name: str) -> None:
         """Delete a Job, trying for a minute if the API server does not answer."""
-        for _ in range(_SECONDS_TO_DELETE):
-            if self._delete(namespace, name):
-                return
+        last = self._clock() + _TIME_TO_DELETE
+        while not self._delete(namespace, name) and self._clock() < last:
             self._sleep(1.0)
+
+    def _has_ended(self, namespace: str, name: str) -> bool:
+        try:
+            return self._ended(namespace, name)
+        except ApiUnreachable:
+            return False
 
     def _gone(self, namespace: str, name: str) -> bool:
         try:
-            job = self._door.job(namespace, name)
+            return self._ended(namespace, name) or self._delete(namespace, name)
         except ApiUnreachable:
             return False
+
+    def _ended(self, namespace: str, name: str) -> bool:
+        try:
+            job = self._door.job(namespace, name)
         except ApiRefused:
             return True
-        return job is None or finished(job) or self._delete(namespace, name)
+        return job is None or finished(job)
 
     def _delete(self, namespace: str, name: str) -> bool:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -48,7 +47,12 @@ class CapturingClient:
 
 def is_gpu(step: IStepContext) -> bool:
     """Say whether a step is tagged as GPU work."""
-    return dict(step.step.tags or {}).get(tags.COMPUTE_TAG) == "gpu"
+    return is_gpu_tagged(step.step.tags)
+
+
+def is_gpu_tagged(of_step: Mapping[str, str] | None) -> bool:
+    """Say whether these tags of a step are those of GPU work."""
+    return (of_step or {}).get(tags.COMPUTE_TAG) == "gpu"
 
 
 def tag(step: IStepContext, run: dg.DagsterRun, name: str) -> str | None:
@@ -126,8 +130,6 @@ def amended(
         placement,
         interrupted=interruptions(own),
         budget=budget,
-        now=attempt.placed_at,
-        active_deadline_seconds=profile.active_deadline_seconds,
     )
     variables[ARGUMENTS_VARIABLE] = arguments(context.execute_step_args, step.step.key, paid_by_retry_policy(own))
     return amend(manifest, profile=profile, placement=placement, labels=labels, env=variables)
@@ -140,8 +142,6 @@ def environment(
     *,
     interrupted: int,
     budget: int,
-    now: datetime,
-    active_deadline_seconds: float | None,
 ) -> dict[str, str]:
     """Return what a pod is told of its attempt."""
     values = {
@@ -154,8 +154,6 @@ def environment(
     saved = [attempt.progress for attempt in history if attempt.progress is not None]
     if saved:
         values[told.SECONDS_BEFORE] = f"{saved[-1].seconds:.3f}"
-    if active_deadline_seconds is not None:
-        values[told.DEADLINE_AT] = (now + timedelta(seconds=active_deadline_seconds)).isoformat()
     return values
 
 

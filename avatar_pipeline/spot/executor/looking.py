@@ -66,7 +66,7 @@ def look_at(
     node, gone = _node(door, pod.node) if pod is not None and pod.node else (None, False)
     told: tuple[EventView, ...] = ()
     if pod is None or (pod.phase == "Pending" and (step is None or step.running_since is None)):
-        told = tuple(event_view(event) for event in door.events(namespace, job if pod is None else pod.name))
+        told = _events(door, namespace, job if pod is None else pod.name)
     observation = Observation(
         job=first.job,
         pods=pods,
@@ -79,6 +79,14 @@ def look_at(
         deleted_by_us=deleted_by_us,
     )
     return Look(observation, observation.seen if observation.seen.instance_type else seen)
+
+
+def _events(door: Door, namespace: str, about: str) -> tuple[EventView, ...]:
+    try:
+        return tuple(event_view(event) for event in door.events(namespace, about))
+    except ApiRefused:
+        # They only say in words what conditions and limits decide.
+        return ()
 
 
 def _node(door: Door, name: str) -> tuple[NodeView | None, bool]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 from dagster._core.events import DagsterEvent
 from dagster._core.execution.context.system import IStepContext, PlanOrchestrationContext
+from dagster._core.execution.plan.handle import ResolvedFromDynamicStepHandle, StepHandle
 from dagster._core.execution.plan.objects import StepFailureData, StepRetryData
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.plan.state import KnownExecutionState
-from dagster._core.execution.plan.step import ExecutionStep
+from dagster._core.execution.plan.step import ExecutionStep, IExecutionStep
 from dagster._core.executor.step_delegating import StepDelegatingExecutor, StepHandlerContext
 from dagster._grpc.types import ExecuteStepArgs
 from dagster_shared.error import SerializableErrorInfo
@@ -21,33 +24,60 @@ from avatar_pipeline.spot.executor import events, launching
 from avatar_pipeline.spot.executor.gpu import GpuSteps, Outcome
 from avatar_pipeline.spot.executor.handler import SpotStepHandler
 from avatar_pipeline.spot.placement import PlacementPolicy, over_budget
-from avatar_pipeline.spot.types import Attempt
+from avatar_pipeline.spot.types import Attempt, Ending
 
+_LOGGER = logging.getLogger("dagster")
+_TAKEN = "Interrupted: its machine was taken."
+_SPENT = "Told to go, and there is no other attempt: the budget that would pay for it is spent."
+_BEGUN_AGAIN = frozenset({dg.DagsterEventType.STEP_UP_FOR_RETRY, dg.DagsterEventType.STEP_WORKER_STARTING})
 _RUN_ENDS = frozenset({dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED})
 
 
 class SpotStepExecutor(StepDelegatingExecutor):
     """Retries interrupted steps on a budget of their own, and leaves no Job behind when a run is cancelled."""
 
-    def __init__(self, handler: SpotStepHandler, gpu: GpuSteps, *, policy: PlacementPolicy, **stock: Any) -> None:
+    def __init__(
+        self, handler: SpotStepHandler, gpu: GpuSteps, *, log: events.EventLog, policy: PlacementPolicy, **stock: Any
+    ) -> None:
         super().__init__(handler, **stock)
         self._spot = gpu
+        self._log = log
         self._policy = policy
         self._plan_context: PlanOrchestrationContext | None = None
         self._plan: ExecutionPlan | None = None
+        self._has_read = False
+        self._passed: Counter[str] = Counter()
+        self._begun: set[str] = set()
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
-        """Execute a plan's steps, and see that nothing of it goes on running when a user called it off."""
+        """Execute a plan's steps, and see that nothing of it goes on running when the run has ended."""
         self._plan_context, self._plan = plan_context, execution_plan
         try:
             for event in super().execute(plan_context, execution_plan):
-                if event.event_type is dg.DagsterEventType.STEP_WORKER_STARTED and event.step_key is not None:
-                    self._spot.began(self._handler_context(event.step_key))
-                if event.event_type in events.TERMINAL and event.step_key is not None:
-                    self._spot.heard(self._handler_context(event.step_key), event)
+                if event.step_key is not None and self._spot.runs(event.step_key):
+                    self._take_note(event, self._handler_context(event.step_key))
                 yield event
+        except Exception:
+            # The stock executor ends its steps before it raises, but for those of a run that it was about to resume.
+            self._end_all()
+            raise
         finally:
-            self._delete_if_cancelled(plan_context)
+            if self._is_called_off(plan_context):
+                # Left by the stock executor to a resumed run, which never comes for a cancelled one (#33923).
+                self._end_all()
+            self._spot.wait_for_the_last()
+
+    def _take_note(self, event: DagsterEvent, context: StepHandlerContext) -> None:
+        """Write down what an event says of an attempt. That it cannot be is no reason to end a run with its steps."""
+        try:
+            if event.event_type is dg.DagsterEventType.STEP_WORKER_STARTED:
+                self._spot.began(context)
+            elif event.event_type in events.TERMINAL:
+                self._spot.heard(context, event)
+        except Exception:
+            _LOGGER.warning("Could not write down how an attempt of %s fares.", event.step_key, exc_info=True)
+            if event.event_type in events.TERMINAL:
+                self._spot.forget(str(event.step_key))
 
     def log_failure_or_retry_event_after_error(
         self, step_context: IStepContext, err_info: SerializableErrorInfo, known_state: KnownExecutionState
@@ -55,7 +85,7 @@ class SpotStepExecutor(StepDelegatingExecutor):
         """Say what follows from an attempt that has ended: another one, and at whose expense, or failure."""
         key = step_context.step.key
         outcome = self._spot.take_outcome(key)
-        own = events.own_attempts(step_context.instance, step_context.run_id, key)
+        own = self._log.own_attempts(step_context.run_id, key)
         if outcome is None and not launching.is_gpu(step_context):
             return super().log_failure_or_retry_event_after_error(step_context, err_info, known_state)
         if outcome is None or (not outcome.final and CONSEQUENCES[outcome.ending].budget is Budget.RETRY_POLICY):
@@ -74,11 +104,9 @@ class SpotStepExecutor(StepDelegatingExecutor):
         """Say why there is no other attempt; None where there is one."""
         if over_budget(own, self._policy):
             return f"Interrupted more often than the {self._policy.interruption_budget} times it may be."
-        if CONSEQUENCES[outcome.ending].bigger_profile_once:
-            context = self._handler_context(key)
-            history = events.attempts(context.instance, context.dagster_run, key)
-            if self._spot.next_profile(context, history) is None:
-                return "Out of memory, and there is no bigger profile to try, or it was tried."
+        bigger = CONSEQUENCES[outcome.ending].bigger_profile_once
+        if bigger and self._spot.next_profile(self._handler_context(key), own) is None:
+            return "Out of memory, and there is no bigger profile to try, or it was tried."
         return None
 
     def _pop_events(
@@ -90,71 +118,114 @@ class SpotStepExecutor(StepDelegatingExecutor):
         that becomes a retry. And what a pod on a lost node says after it was given up is not said twice.
         """
         heard = list(super()._pop_events(instance, run_id, seen_storage_ids))
-        passed = []
+        if not self._has_read:
+            # The state of a resumed run is rebuilt from the first page alone; half of what happened makes it wrong.
+            while page := super()._pop_events(instance, run_id, seen_storage_ids):
+                heard += page
+            self._has_read = True
+        passed: list[DagsterEvent] = []
         for position, event in enumerate(heard):
             key = event.step_key
             if key is None or not self._ours(key):
                 passed.append(event)
-                continue
-            if event.event_type is dg.DagsterEventType.STEP_WORKER_STARTING:
-                self._spot.awaited.add(key)
-            if event.event_type in events.TERMINAL:
-                if key not in self._spot.awaited:
+            elif event.event_type not in events.TERMINAL:
+                self._follow(event, key)
+                passed.append(event)
+            elif self._counts(event, key):
+                later = {other.event_type for other in heard[position + 1 :] if other.step_key == key}
+                told = events.was_interrupted(event) and not event.is_step_success
+                if told and event.is_step_failure and later & _BEGUN_AGAIN:
                     continue
-                if event.is_step_failure and events.was_interrupted(event):
-                    later = [other.event_type for other in heard[position + 1 :] if other.step_key == key]
-                    if dg.DagsterEventType.STEP_UP_FOR_RETRY in later:
-                        continue
-                    if dg.DagsterEventType.STEP_WORKER_STARTING not in later and self._retry_interrupted(
-                        instance, run_id, event
-                    ):
-                        continue
-                self._spot.awaited.discard(key)
-            passed.append(event)
+                words = self._instead(instance, run_id, event) if told and not later & _BEGUN_AGAIN else [event]
+                passed += words
+                self._spot.awaited.difference_update([key] if words else [])
         return passed
 
-    def _retry_interrupted(self, instance: dg.DagsterInstance, run_id: str, event: DagsterEvent) -> bool:
-        """Ask for a retry in the place of a step that failed because its machine was taken; False if it may not."""
-        run = instance.get_run_by_id(run_id)
-        if run is None or run.status in _RUN_ENDS or event.step_key is None:
+    def _follow(self, event: DagsterEvent, key: str) -> None:
+        if event.event_type is events.STARTING:
+            self._spot.awaited.add(key)
+            self._begun.discard(key)
+        elif event.event_type is events.STARTED:
+            self._begun.add(key)
+
+    def _counts(self, event: DagsterEvent, key: str) -> bool:
+        """Say whether a last word is the one that is awaited.
+
+        Not the one that was passed on before it was read, nor what a pod on a lost node says after it was given up:
+        before the worker of the next attempt has begun, a word cannot be its own.
+        """
+        return (
+            key in self._spot.awaited and not self._was_passed(event) and (key in self._begun or events.is_ours(event))
+        )
+
+    def _instead(self, instance: dg.DagsterInstance, run_id: str, event: DagsterEvent) -> list[DagsterEvent]:
+        """Return what follows from a worker's word that it was told to go: a retry or a failure, whatever it asked for.
+
+        A worker without a guard reports a failure, or a retry for its RetryPolicy to pay, and no worker can know
+        whether its machine was taken or its Job ran into its active deadline.
+        """
+        run, key = instance.get_run_by_id(run_id), str(event.step_key)
+        if run is None or run.status in _RUN_ENDS:
+            return [event]
+        if self._spot.runs(key):
+            self._spot.heard(self._handler_context(key), event)
+        own = self._log.own_attempts(run_id, key)
+        ending = own[-1].ending if own else Ending.INTERRUPTED
+        again = not over_budget(own, self._policy)
+        step = self._step(key)
+        context = self._plan_context.for_step(step) if self._plan_context and isinstance(step, ExecutionStep) else None
+        if ending is not None and CONSEQUENCES[ending].budget is Budget.RETRY_POLICY:
+            allowed = context.op_retry_policy.max_retries if context and context.op_retry_policy else 0
+            again = launching.paid_by_retry_policy(own) <= allowed
+        if again == event.is_step_up_for_retry:
+            return [event]
+        if context is None:
+            # A mapped step of a run that is just being resumed: it is launched again because it is found not to run.
+            return [] if again else [event]
+        self._passed[key] += 1
+        error = SerializableErrorInfo(message=_TAKEN if again else _SPENT, stack=[], cls_name="Preempted")
+        if again:
+            return [DagsterEvent.step_retry_event(context, _again(error))]
+        return [DagsterEvent.step_failure_event(context, _failed(error))]
+
+    def _was_passed(self, event: DagsterEvent) -> bool:
+        """Say whether this was put in the place of a worker's word, and is now read from the log."""
+        key = str(event.step_key)
+        error = events.error_of(event)
+        if error is None or error.message not in (_TAKEN, _SPENT) or not self._passed[key]:
             return False
-        context = self._handler_context(event.step_key)
-        self._spot.heard(context, event)
-        if over_budget(events.own_attempts(instance, run_id, event.step_key), self._policy):
-            return False
-        step = context.get_step_context(event.step_key)
-        error = SerializableErrorInfo(message="Interrupted: its machine was taken.", stack=[], cls_name="Preempted")
-        DagsterEvent.step_retry_event(step, _again(error))
+        self._passed[key] -= 1
         return True
 
-    def _delete_if_cancelled(self, plan_context: PlanOrchestrationContext) -> None:
-        """Delete a cancelled run's Jobs, which the stock executor leaves to a resumed run that never comes (#33923)."""
-        if self._plan is None:
-            return
-        left = [step.key for step in self._plan.get_all_steps_in_topo_order() if self._spot.runs(step.key)]
-        run = plan_context.instance.get_run_by_id(plan_context.run_id) if left else None
-        if run is None or run.status not in _RUN_ENDS:
-            return
-        for key in left:
+    def _is_called_off(self, plan_context: PlanOrchestrationContext) -> bool:
+        run = plan_context.instance.get_run_by_id(plan_context.run_id) if self._spot.running else None
+        return run is not None and run.status in _RUN_ENDS
+
+    def _end_all(self) -> None:
+        for key in self._spot.running:
             self._spot.terminate(self._handler_context(key))
 
     def _ours(self, key: str) -> bool:
-        return self._plan_context is not None and launching.is_gpu(self._plan_context.for_step(self._step(key)))
+        step = self._step(key)
+        return step is not None and launching.is_gpu_tagged(step.tags)
 
-    def _step(self, key: str) -> ExecutionStep:
-        assert self._plan is not None  # noqa: S101
-        step = self._plan.get_step_by_key(key)
-        assert isinstance(step, ExecutionStep)  # noqa: S101
-        return step
+    def _step(self, key: str) -> IExecutionStep | None:
+        """Return a step; of a mapped one that the plan does not know yet, the step that it is mapped from."""
+        if self._plan is None:
+            return None
+        handle = StepHandle.parse_from_key(key)
+        if key not in self._plan.step_dict_by_key and isinstance(handle, ResolvedFromDynamicStepHandle):
+            key = handle.unresolved_form.to_key()
+        return self._plan.step_dict_by_key.get(key)
 
     def _handler_context(self, key: str) -> StepHandlerContext:
         """Return what the handler needs to know of a step outside of the stock executor's own calls."""
-        plan_context = self._plan_context
-        assert plan_context is not None  # noqa: S101
+        plan_context, step = self._plan_context, self._step(key)
+        assert plan_context is not None and isinstance(step, ExecutionStep)  # noqa: S101
         return StepHandlerContext(
             instance=plan_context.plan_data.instance,
             plan_context=plan_context,
-            steps=[self._step(key)],
+            steps=[step],
             execute_step_args=ExecuteStepArgs(
                 job_origin=plan_context.reconstructable_job.get_python_origin(),
                 run_id=plan_context.dagster_run.run_id,

@@ -13,20 +13,21 @@ from avatar_pipeline.spot.executor.keeping import finished
 from avatar_pipeline.spot.labels import RUN, label_value
 
 
-def orphans(jobs: Iterable[Manifest], unfinished_runs: Iterable[str]) -> list[tuple[str, str]]:
-    """Return namespace and name of the Jobs that have not ended though their run has, or is not known."""
-    alive = {label_value(run_id) for run_id in unfinished_runs}
+def orphans(jobs: Iterable[Manifest], finished_runs: Iterable[str]) -> list[tuple[str, str]]:
+    """Return namespace and name of the Jobs that have not ended though their run has.
+
+    Jobs of runs that are not known stay: they may be another Dagster's, in the same namespace.
+    """
+    over = {label_value(run_id) for run_id in finished_runs}
     return [
         (str(job["metadata"]["namespace"]), str(job["metadata"]["name"]))
         for job in jobs
-        if not finished(job) and (job["metadata"].get("labels") or {}).get(RUN) not in alive
+        if not finished(job) and (job["metadata"].get("labels") or {}).get(RUN) in over
     ]
 
 
 def sweep(instance: dg.DagsterInstance, door: Door, namespace: str) -> list[str]:
     """Delete the orphans in a namespace; return their names.
-
-    The Jobs are listed before the runs, so that a Job of a run that begins in between is not taken for one.
 
     Raises:
         ApiUnreachable, ApiRefused: Jobs cannot be listed or deleted.
@@ -34,8 +35,8 @@ def sweep(instance: dg.DagsterInstance, door: Door, namespace: str) -> list[str]
     jobs = door.jobs(namespace, RUN)
     named = {str((job["metadata"].get("labels") or {}).get(RUN)) for job in jobs}
     # Asked one by one: there are few runs with a GPU Job, and may be very many that have ended.
-    alive = [run.run_id for run_id in named if (run := instance.get_run_by_id(run_id)) and not run.is_finished]
-    gone = orphans(jobs, alive)
+    over = [run.run_id for run_id in named if (run := instance.get_run_by_id(run_id)) and run.is_finished]
+    gone = orphans(jobs, over)
     return [name for where, name in gone if door.delete_job(where, name)]
 
 

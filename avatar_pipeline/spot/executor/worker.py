@@ -13,12 +13,14 @@ from dagster._core.events import EngineEventData
 from avatar_pipeline.errors import AvatarError, Interrupted
 from avatar_pipeline.spot import history
 from avatar_pipeline.spot.attempt import SpotAttempt, attempt_from_environment
-from avatar_pipeline.spot.executor.events import METADATA
+from avatar_pipeline.spot.executor.events import METADATA, EventLog
 from avatar_pipeline.spot.guard import NO_GUARD, Guard, Preempted, StepDeadlineExceeded, watching
 from avatar_pipeline.spot.notice import Ec2Metadata
 from avatar_pipeline.spot.types import Progress
 
 _RUN_ENDS = frozenset({dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE})
+_SUPERSEDED = 75
+"""Exit code, EX_TEMPFAIL of sysexits.h."""
 _WITHOUT_END = 1_000_000
 """The executor keeps the budget of interruptions; Dagster's own counter is not to end it sooner."""
 
@@ -70,17 +72,37 @@ def preemption_guard(context: dg.OpExecutionContext | dg.AssetExecutionContext) 
         with watching(
             cancelled=cancelled,
             report=report,
-            sources=(Ec2Metadata(),),
+            sources=(_metadata_service(),),
             deadline=attempt.deadline,
             seconds_before=attempt.seconds_before,
         ) as guard:
             yield guard
     except Preempted as error:
+        _leave_if_superseded(context, attempt)
         raise asked_again(attempt, error) from error
     except StepDeadlineExceeded as error:
         raise dg.Failure(str(error), metadata=error.as_dict(), allow_retries=True) from error
     except Interrupted as error:
         raise DagsterExecutionInterruptedError from error
+
+
+def _leave_if_superseded(context: dg.OpExecutionContext | dg.AssetExecutionContext, attempt: SpotAttempt) -> None:
+    """End this process without a word where a later attempt has been placed: its word would be taken for that one's.
+
+    This happens to a worker on a machine that was given up for lost, and comes back.
+    """
+    step_key = context.op_execution_context.get_step_execution_context().step.key
+    with suppress(Exception):
+        known = EventLog(context.instance).attempts(context.dagster_run, step_key)
+        if known and known[-1].number > attempt.number:
+            context.log.warning(f"Attempt {attempt.number} was given up before; attempt {known[-1].number} goes on.")
+            os._exit(_SUPERSEDED)
+
+
+def _metadata_service() -> Ec2Metadata:
+    """Return the instance metadata service, where AWS's own variable says it is, if it says so."""
+    told = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+    return Ec2Metadata(told) if told else Ec2Metadata()
 
 
 def asked_again(attempt: SpotAttempt, error: AvatarError) -> Exception:

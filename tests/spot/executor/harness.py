@@ -254,11 +254,12 @@ _ENDED = frozenset({dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg
 
 
 def default_nodes() -> list[Node]:
-    """Return a node for runs' pods, two spot GPU nodes in two zones, and an on-demand GPU node."""
+    """Return a node for runs' pods, three spot GPU nodes in three zones, and an on-demand GPU node."""
     return [
         Node("cpu-1", cpu=8, memory="32Gi"),
         Node.of("g5.xlarge", name="spot-a", zone="us-east-1a", capacity_type="spot"),
         Node.of("g6.xlarge", name="spot-b", zone="us-east-1b", capacity_type="spot"),
+        Node.of("g4dn.xlarge", name="spot-c", zone="us-east-1c", capacity_type="spot"),
         Node.of("g5.xlarge", name="on-demand-a", zone="us-east-1a", capacity_type="on-demand"),
     ]
 

@@ -77,7 +77,7 @@ def test_a_workers_arguments_can_be_made_with_fewer_attempts() -> None:
 def test_events_can_be_written_and_read_as_we_do() -> None:
     error = SerializableErrorInfo(message="m", stack=[], cls_name=None)
     assert StepRetryData(error=error, seconds_to_wait=0).error == error
-    assert StepFailureData(error=error, user_failure_data=None).error_source is None
+    assert StepFailureData(error=error, user_failure_data=None).error_source is ErrorSource.FRAMEWORK_ERROR
     assert ErrorSource.INTERRUPT.value == "INTERRUPT"
     assert EngineEventData(metadata={"spot": dg.MetadataValue.json({"a": 1})}).metadata["spot"].data == {"a": 1}
     assert DagsterEventType.STEP_WORKER_STARTED and callable(DagsterEvent.engine_event)

@@ -17,10 +17,10 @@ def job(name: str, run: str, **status: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "n", "labels": {RUN: run}}, "status": status}
 
 
-def test_only_jobs_that_run_for_no_living_run_are_orphans() -> None:
+def test_only_jobs_that_run_for_a_finished_run_are_orphans() -> None:
     done = {"conditions": [{"type": "Complete", "status": "True"}]}
-    jobs = [job("lives", "a"), job("left", "b"), job("left-and-done", "b", **done)]
-    assert orphans(jobs, ["a"]) == [("n", "left")]
+    jobs = [job("lives", "a"), job("left", "b"), job("left-and-done", "b", **done), job("of-another-dagster", "c")]
+    assert orphans(jobs, ["b"]) == [("n", "left")]
 
 
 def test_a_job_whose_run_died_is_deleted_and_one_whose_run_lives_stays(spot: Bench) -> None:
