@@ -211,9 +211,10 @@ def kills(
         began = time.time()
         kill(pod)
         seconds.append(next_job(it, jobs) - began)
-        # A silent machine may come back; that it is lost is known when its node is taken out of the cluster.
-        signs = [e for e in it.cluster.events[seen:] if e.what in ("node_deleted", "pod_failed")]
-        first = next((e for e in signs if e.what == "node_deleted"), signs[0])
+        # A silent machine may come back; that it is lost is known when its node is taken out of the cluster, or was
+        # silent for as long as the executor bears.
+        signs = {event.what: event for event in reversed(it.cluster.events[seen:])}
+        first = next(signs[what] for what in ("node_deleted", "pod_failed", "node_not_ready") if what in signs)
         detection.append(first.time.timestamp() - began)
     return seconds, detection
 

@@ -231,21 +231,21 @@ class _Http:
     """HTTP without what a client usually does beyond it: no proxy of the environment's, no redirect is followed."""
 
     def __init__(self, base_url: str, timeout_seconds: float) -> None:
-        self._host, self._port = _near(base_url)
+        self._host, self._port, self._path = _near(base_url)
         self._timeout = timeout_seconds
 
     def __call__(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
         try:
-            connection.request(method, path, headers=headers)
+            connection.request(method, self._path + path, headers=headers)
             response = connection.getresponse()
             return response.status, response.read(_LARGEST_ANSWER)
         finally:
             connection.close()
 
 
-def _near(base_url: str) -> tuple[str, int]:
-    """Return the host and port of an HTTP URL whose host is an address on this machine or its link."""
+def _near(base_url: str) -> tuple[str, int, str]:
+    """Return the host, port and path of an HTTP URL whose host is an address on this machine or its link."""
     try:
         url = urlsplit(base_url)
         address, port = ip_address(url.hostname or ""), url.port or 80
@@ -256,4 +256,4 @@ def _near(base_url: str) -> tuple[str, int]:
             f"The metadata service cannot be at {base_url!r}.",
             remedy=f"Give an http:// URL with a link-local or loopback address, such as {EC2_METADATA}.",
         ) from error
-    return str(address), port
+    return str(address), port, url.path.rstrip("/")

@@ -46,6 +46,7 @@ class Live:
     seen: Seen = field(default_factory=Seen)
     started_at: datetime | None = None
     moving: bool = False
+    refused_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +162,22 @@ class GpuSteps:
         if live.moving:
             return Ending.MOVED, reason
         with suppress(ApiUnreachable, ApiRefused):
-            verdict = classify(self._look(live).observation)
-            if verdict is not None and verdict.ending is Ending.DEADLINE_EXCEEDED:
-                return verdict.ending, verdict.reason
+            job, failure = (look := self._look(live).observation).job, look.job_failure
+            if failure is not None and failure.reason == "DeadlineExceeded":
+                return Ending.DEADLINE_EXCEEDED, failure.message
+            # Before Kubernetes 1.31 the condition comes only when the pod has ended.
+            allowed = self._market.profile_or_default(live.attempt.placement.profile).active_deadline_seconds
+            if job is not None and job.start_time is not None and allowed is not None:
+                late = look.now - job.start_time - timedelta(seconds=allowed)
+                if late > timedelta(seconds=-1):
+                    return Ending.DEADLINE_EXCEEDED, f"it ran for longer than its active deadline of {allowed} s"
         return Ending.INTERRUPTED, reason
+
+    def delete_all(self) -> None:
+        """Delete the Jobs of all that runs, before anything else is done about it."""
+        for live in self._live.values():
+            self._keeper.let_go(live.namespace, live.job)
+        self._keeper.tidy()
 
     def forget(self, key: str) -> None:
         """Look after an attempt no longer, of which nothing can be written down; its Job goes when it has ended."""
@@ -255,14 +268,11 @@ class GpuSteps:
             self._say_unreachable(step, error)
             return None
         except ApiRefused as error:
-            if live.manifest is None:
-                # Not to be allowed to look says nothing about the step.
-                self._say_unreachable(step, error)
-                return None
             verdict = self._refused_job(live, error)
             if verdict is None:
                 self._say_unreachable(step, error)
                 return None
+        live.refused_at = None
         self._say_reachable(step)
         if verdict is None or self._log.spoken(context.dagster_run.run_id, step.step.key):
             return None
@@ -270,12 +280,18 @@ class GpuSteps:
         return verdict.reason
 
     def _refused_job(self, live: Live, error: ApiRefused) -> Verdict | None:
-        """Judge a Job that was not taken: a quota may have room again, until the pending limit; all else is final."""
-        if "exceeded quota" not in str(error):
+        """Judge an attempt that may not be asked for, or not be looked at.
+
+        A quota may have room again, and rights may be given back, until the pending limit; another refusal is final.
+        """
+        asked, quota = live.manifest is not None, "exceeded quota" in str(error)
+        if asked and not quota:
             return Verdict(Ending.USER_ERROR, str(error), live.seen)
-        limits = self._config.limits(self._market.profile(live.attempt.placement.profile))
-        waited = (self._clock() - live.attempt.placed_at).total_seconds()
-        return Verdict(Ending.NO_CAPACITY, str(error), live.seen) if waited >= limits.pending_seconds else None
+        limits = self._config.limits(self._market.profile_or_default(live.attempt.placement.profile))
+        live.refused_at = live.refused_at or self._clock()
+        if (self._clock() - live.refused_at).total_seconds() < limits.pending_seconds:
+            return None
+        return Verdict(Ending.NO_CAPACITY if asked else Ending.USER_ERROR, str(error), live.seen)
 
     def _judge(self, context: StepHandlerContext, step: IStepContext, live: Live) -> Verdict | None:
         if live.manifest is not None:
@@ -291,7 +307,7 @@ class GpuSteps:
         """See whether the attempt is better elsewhere by now: one that waits is given up, one that runs told to go."""
         run = context.dagster_run
         history = self._log.attempts(run, step.step.key)
-        profile = self._market.profile(live.attempt.placement.profile)
+        profile = self._market.profile_or_default(live.attempt.placement.profile)
         situation = self._market.situation(step, run, history, profile, self._clock(), namespace=live.namespace)
         current = replace(live.attempt, progress=history[-1].progress if history else None)
         if pending:
@@ -311,7 +327,7 @@ class GpuSteps:
             live.job,
             live.attempt,
             now=self._clock(),
-            limits=self._config.limits(self._market.profile(live.attempt.placement.profile)),
+            limits=self._config.limits(self._market.profile_or_default(live.attempt.placement.profile)),
             seen=live.seen,
             deleted_by_us=live.moving,
         )

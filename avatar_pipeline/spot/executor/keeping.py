@@ -44,7 +44,8 @@ class JobKeeper:
             # It was taken the last time we asked, only the answer was lost.
             return True
         self._door.delete_job(namespace, name)
-        return False
+        # Its object is gone at once, unless somebody else's finalizer holds it; then the next time.
+        return self._door.create_job(namespace, manifest)
 
     def let_go(self, namespace: str, name: str, *, after: timedelta = timedelta(0)) -> None:
         """See that a Job is gone, or has ended, `after` a while: what has ended is left to be looked at."""
@@ -62,10 +63,10 @@ class JobKeeper:
 
         A Job that is told to go is given its grace period by Kubernetes, so that this may be short.
         """
+        patience = self._clock() + timedelta(seconds=seconds)
         for namespace, name in list(self._leaving):
-            while seconds > 0 and not self._has_ended(namespace, name):
+            while self._clock() < patience and not self._has_ended(namespace, name):
                 self._sleep(_LOOK_SECONDS)
-                seconds -= _LOOK_SECONDS
             self._leaving[namespace, name] = self._clock()
         last = self._clock() + _TIME_AT_THE_END
         self.tidy()

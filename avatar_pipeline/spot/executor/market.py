@@ -22,7 +22,7 @@ from avatar_pipeline.spot.offerings import MarkPolicy, Marks, rank, suitable
 from avatar_pipeline.spot.placement import Fleet, Situation, Strategy, Work
 from avatar_pipeline.spot.profiles import ComputeProfile
 from avatar_pipeline.spot.tags import wishes
-from avatar_pipeline.spot.types import Attempt, CapacityType, Ending, Offering, Placement
+from avatar_pipeline.spot.types import Attempt, CapacityType, Offering, Placement
 
 
 class Market:
@@ -53,6 +53,10 @@ class Market:
             )
         return self._profiles[name]
 
+    def profile_or_default(self, name: str) -> ComputeProfile:
+        """Return the profile of an attempt that runs, or the default one where its own is not there any more."""
+        return self._profiles.get(name) or self.profile(self._config.profile)
+
     def bigger(self, name: str) -> str | None:
         """Return the profile that an attempt takes after it ran out of memory."""
         return self.profile(name).bigger
@@ -62,11 +66,6 @@ class Market:
         if attempt.ending is not None and attempt.ended_at is not None:
             if CONSEQUENCES[attempt.ending].marks_offerings:
                 self._marks = self._marks.failed(attempt.placement.offerings, attempt.ended_at)
-            elif attempt.ending is Ending.INTERRUPTED and attempt.placement.capacity_type is CapacityType.SPOT:
-                # What was just taken is scarce; and the machine itself may be there for two minutes more, still free.
-                taken = [one for one in attempt.placement.offerings if one.instance_type == attempt.instance_type]
-                here = [one for one in taken if one.zone in ("", attempt.zone)]
-                self._marks = self._marks.failed(here, attempt.ended_at)
             elif attempt.instance_type and attempt.zone:
                 got = Offering(attempt.instance_type, attempt.zone, attempt.placement.capacity_type)
                 self._marks = self._marks.worked(got)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
@@ -26,6 +27,7 @@ from avatar_pipeline.spot.executor.handler import SpotStepHandler
 from avatar_pipeline.spot.placement import PlacementPolicy, over_budget
 from avatar_pipeline.spot.types import Attempt, Ending
 
+_PAGE = 1000
 _LOGGER = logging.getLogger("dagster")
 _TAKEN = "Interrupted: its machine was taken."
 _SPENT = "Told to go, and there is no other attempt: the budget that would pay for it is spent."
@@ -62,10 +64,12 @@ class SpotStepExecutor(StepDelegatingExecutor):
             self._end_all()
             raise
         finally:
-            if self._is_called_off(plan_context):
-                # Left by the stock executor to a resumed run, which never comes for a cancelled one (#33923).
-                self._end_all()
-            self._spot.wait_for_the_last()
+            try:
+                if self._is_called_off(plan_context):
+                    # Left by the stock executor to a resumed run, which never comes for a cancelled one (#33923).
+                    self._end_all()
+            finally:
+                self._spot.wait_for_the_last()
 
     def _take_note(self, event: DagsterEvent, context: StepHandlerContext) -> None:
         """Write down what an event says of an attempt. That it cannot be is no reason to end a run with its steps."""
@@ -117,12 +121,8 @@ class SpotStepExecutor(StepDelegatingExecutor):
         A worker without a `preemption_guard` that is told to end reports a failure, though only its machine was taken;
         that becomes a retry. And what a pod on a lost node says after it was given up is not said twice.
         """
-        heard = list(super()._pop_events(instance, run_id, seen_storage_ids))
-        if not self._has_read:
-            # The state of a resumed run is rebuilt from the first page alone; half of what happened makes it wrong.
-            while page := super()._pop_events(instance, run_id, seen_storage_ids):
-                heard += page
-            self._has_read = True
+        heard = [] if self._has_read else self._read_all(instance, run_id, seen_storage_ids)
+        heard += super()._pop_events(instance, run_id, seen_storage_ids)
         passed: list[DagsterEvent] = []
         for position, event in enumerate(heard):
             key = event.step_key
@@ -140,6 +140,26 @@ class SpotStepExecutor(StepDelegatingExecutor):
                 passed += words
                 self._spot.awaited.difference_update([key] if words else [])
         return passed
+
+    def _read_all(self, instance: dg.DagsterInstance, run_id: str, seen_storage_ids: set[int]) -> list[DagsterEvent]:
+        """Read what the log holds so far.
+
+        The state of a resumed run is rebuilt from what is read first: by the stock executor that is one page, and with
+        half of what happened it would be wrong.
+        """
+        self._has_read = True
+        heard: list[DagsterEvent] = []
+        cursor: str | None = None
+        while True:
+            page = instance.get_records_for_run(run_id, cursor, of_type=set(dg.DagsterEventType), limit=_PAGE)
+            found = [
+                row.event_log_entry.dagster_event for row in page.records if row.storage_id not in seen_storage_ids
+            ]
+            heard += [event for event in found if event is not None]
+            seen_storage_ids.update(row.storage_id for row in page.records)
+            if not page.has_more:
+                return heard
+            cursor = page.cursor
 
     def _follow(self, event: DagsterEvent, key: str) -> None:
         if event.event_type is events.STARTING:
@@ -202,8 +222,11 @@ class SpotStepExecutor(StepDelegatingExecutor):
         return run is not None and run.status in _RUN_ENDS
 
     def _end_all(self) -> None:
+        self._spot.delete_all()
         for key in self._spot.running:
-            self._spot.terminate(self._handler_context(key))
+            # That it cannot be written down must not keep the others alive.
+            with suppress(Exception):
+                self._spot.terminate(self._handler_context(key))
 
     def _ours(self, key: str) -> bool:
         step = self._step(key)

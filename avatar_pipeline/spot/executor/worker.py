@@ -10,7 +10,7 @@ import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import EngineEventData
 
-from avatar_pipeline.errors import AvatarError, Interrupted
+from avatar_pipeline.errors import AvatarError, Interrupted, InvalidInput
 from avatar_pipeline.spot import history
 from avatar_pipeline.spot.attempt import SpotAttempt, attempt_from_environment
 from avatar_pipeline.spot.executor.events import METADATA, EventLog
@@ -102,7 +102,11 @@ def _leave_if_superseded(context: dg.OpExecutionContext | dg.AssetExecutionConte
 def _metadata_service() -> Ec2Metadata:
     """Return the instance metadata service, where AWS's own variable says it is, if it says so."""
     told = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
-    return Ec2Metadata(told) if told else Ec2Metadata()
+    if told:
+        # One that is not near, such as a proxy's, is not asked: it would speak of another machine.
+        with suppress(InvalidInput):
+            return Ec2Metadata(told)
+    return Ec2Metadata()
 
 
 def asked_again(attempt: SpotAttempt, error: AvatarError) -> Exception:

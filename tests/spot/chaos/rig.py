@@ -18,21 +18,19 @@ from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._grpc.types import ResumeRunArgs
 from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job, get_job_name_from_run_id
 
-from avatar_pipeline.lab.cluster import Image, Node, Offering, Taint, Zygote
+from avatar_pipeline.lab.cluster import Image, Node, Zygote
 from avatar_pipeline.spot import labels
 from avatar_pipeline.spot.executor import events
 from avatar_pipeline.spot.executor.door import ApiUnreachable, plain
 from avatar_pipeline.spot.types import Attempt
 from tests.spot.chaos.scenario import Scenario
+from tests.spot.chaos.supply import PLENTY, machines, market
 from tests.spot.executor.harness import FAST, NAMESPACE, ROOT, Bench, bench
 
 MODULE = "tests.spot.chaos.steps"
 SPOT_CONFIG = {**FAST, "pending_seconds": 2, "start_seconds": 4, "image_pull_seconds": 2}
 GRACE_SECONDS = 3
 ENDED = frozenset({dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED})
-_GPU = Taint("nvidia.com/gpu")
-_SPOT = Taint("karpenter.sh/capacity-type", "spot")
-_PLENTY = 6
 _ASK_SECONDS = 0.5
 
 
@@ -271,36 +269,12 @@ def _of(step: str, attempt: int) -> dict[str, str]:
     return {labels.STEP: step, labels.ATTEMPT: str(attempt)}
 
 
-def machines() -> list[Node]:
-    """Return plenty of GPU nodes of either capacity type."""
-    kinds = (("g5.xlarge", "a"), ("g6.xlarge", "b"), ("g5.2xlarge", "a"))
-    return [
-        Node.of(kind, name=f"{capacity}-{kind.replace('.', '-')}-{number}", zone=f"us-east-1{zone}",
-                capacity_type=capacity, taints=(_GPU, _SPOT) if capacity == "spot" else (_GPU,))
-        for capacity in ("spot", "on-demand")
-        for kind, zone in kinds
-        for number in range(_PLENTY)
-    ]  # fmt: skip
-
-
-def market(delay_seconds: float) -> list[Offering]:
-    """Return the same as offerings of an autoscaler."""
-    return [
-        Offering(
-            kind, f"us-east-1{zone}", capacity, count=_PLENTY, delay_seconds=delay_seconds,
-            taints=(_GPU, _SPOT) if capacity == "spot" else (_GPU,),
-        )
-        for capacity in ("spot", "on-demand")
-        for kind, zone in (("g5.xlarge", "a"), ("g6.xlarge", "b"), ("g5.2xlarge", "a"))
-    ]  # fmt: skip
-
-
 @contextmanager
 def rig(folder: Path, plan: Scenario, zygote: Zygote) -> Iterator[Rig]:
     """Open a cluster with what a scenario needs."""
     nodes = machines()
     if plan.supply == "mixed":
-        nodes = nodes[::_PLENTY]
+        nodes = nodes[::PLENTY]
     cpu = Node("cpu-1", cpu=8, memory="32Gi")
     work, home = folder / "work", folder / "home"
     image = Image(
