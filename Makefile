@@ -24,7 +24,7 @@ imports: .venv/.dev
 	$(BIN)/lint-imports
 
 pytest: .venv/.dev system-libraries
-	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --durations=10
+	$(BIN)/pytest -n 3 --dist worksteal --cov --cov-report=term:skip-covered --durations=10
 
 # 300 requests, 40 kills, on SQLite and then on PostgreSQL: about a quarter of an hour each on two cores.
 chaos: .venv/.dev system-libraries

@@ -54,7 +54,7 @@ def cluster(
     offerings = [read_offering(text, delay) for text in offering or []]
     modules = tuple(filter(None, preload.split(",")))
     # A SIGTERM ends it like Ctrl-C, so that no container outlives it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     running = Cluster(nodes, offerings, preload=modules, folder=folder, default_grace_seconds=30)
     try:
         with running:
@@ -63,6 +63,8 @@ def cluster(
     except KeyboardInterrupt:
         if not as_json:
             console.out.print("The cluster has ended, with all its processes.")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(running: Cluster, *, as_json: bool) -> None:

@@ -112,10 +112,11 @@ def test_a_run_that_its_user_called_off_ends_as_it_would_without_a_guard() -> No
 
 
 def test_a_run_that_its_user_called_off_is_interrupted_where_no_handler_was_there_before() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with pytest.raises(Interrupted), watching(cancelled=lambda: True) as guard:
         signal.raise_signal(signal.SIGTERM)
         guard.boundary(2, 5)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.signal(signal.SIGTERM, before) == signal.SIG_DFL
 
 
 @pytest.mark.usefixtures("former")
