@@ -6,7 +6,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: demo test lint types imports pytest chaos dev install system-libraries lock clean
+.PHONY: demo test lint types imports pytest chaos spot-chaos dev install system-libraries lock clean
 
 demo: .venv/.engine system-libraries
 	$(BIN)/avatar demo
@@ -29,6 +29,10 @@ pytest: .venv/.dev system-libraries
 # 300 requests, 40 kills, on SQLite and then on PostgreSQL: about a quarter of an hour each on two cores.
 chaos: .venv/.dev system-libraries
 	$(BIN)/python -m tests.chaos --requests 300 --kills 40 --database both
+
+# 200 runs in a simulated Kubernetes, disturbed at random: about ten minutes on two cores.
+spot-chaos: .venv/.dev
+	$(BIN)/python -m tests.spot.chaos --scenarios 200 --seed 0 --workers 2
 
 dev: .venv/.engine system-libraries
 	mkdir -p .dagster
