@@ -12,7 +12,7 @@ def test_whatever_is_killed_every_request_is_done_exactly_once(
     ready_home: Path, sample_upload: Path, tmp_path: Path
 ) -> None:
     trial = Trial(
-        requests=18,
+        requests=24,
         kills=5,
         seed=1,
         database="sqlite",
