@@ -6,7 +6,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: demo test lint types imports pytest coverage chaos spot-chaos dev install system-libraries lock clean
+.PHONY: demo test lint types imports pytest coverage chaos spot-chaos budget-storm dev install system-libraries lock clean
 
 demo: .venv/.engine system-libraries
 	$(BIN)/avatar demo
@@ -37,6 +37,11 @@ chaos: .venv/.dev system-libraries
 # 200 runs in a simulated Kubernetes, disturbed at random: about ten minutes on two cores.
 spot-chaos: .venv/.dev
 	$(BIN)/python -m tests.spot.chaos --scenarios 200 --seed 0 --workers 2
+
+# The gate under rivals: 10,000 random interleavings, then 16 processes on PostgreSQL and 8 on SQLite for a minute each.
+budget-storm: .venv/.dev
+	$(BIN)/python -m tests.ledger.money any-order
+	$(BIN)/python -m tests.ledger.money storm --database both --seconds 60
 
 dev: .venv/.engine system-libraries
 	mkdir -p .dagster

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import dagster as dg
@@ -9,7 +10,7 @@ import dagster as dg
 from avatar_pipeline.errors import AvatarError, Interrupted, QualityTooLow, package_missing
 from avatar_pipeline.spot.guard import Preempted, StepDeadlineExceeded
 from avatar_pipeline.stages.checks import Verdict
-from avatar_pipeline.stages.line import Line, StageResult
+from avatar_pipeline.stages.line import Line, StageResult, cost_of
 
 LEAVING = (Preempted, StepDeadlineExceeded, Interrupted)
 """Why work stops at a boundary although nothing is wrong with it."""
@@ -87,7 +88,7 @@ def metadata(line: Line, result: StageResult) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "reused": result.reused,
         "stage_seconds": round(result.seconds, 3),
-        "cost_usd": float(result.cost),
+        **costs(line, result.cost, result.seconds),
         "size_bytes": artifact.size_bytes,
         "key": artifact.key,
         "dagster/uri": artifact.uri,
@@ -99,6 +100,18 @@ def metadata(line: Line, result: StageResult) -> dict[str, Any]:
         shown["frames_per_second"] = round(frames / result.seconds, 2)
     if "preview.jpg" in artifact.files:
         shown["preview"] = picture(line.store.local(artifact, "preview.jpg").read_bytes())
+    return shown
+
+
+def costs(line: Line, cost: Decimal, seconds: float) -> dict[str, float]:
+    """Return what this attempt cost, in US dollars, and on a spot machine what it saved against on-demand.
+
+    It is what the attempt knows itself; the ledger knows the real machine, its start and the attempts that died.
+    """
+    shown = {"cost": float(cost)}
+    saved = line.meter.saved_per_hour
+    if saved is not None:
+        shown["cost_saved_by_spot"] = float(cost_of(seconds, saved))
     return shown
 
 

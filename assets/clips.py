@@ -7,7 +7,7 @@ from functools import partial
 import dagster as dg
 
 from assets.avatars import OWNERS
-from assets.binding import LEAVING, Outcome, failure, materialize, metadata, picture
+from assets.binding import LEAVING, Outcome, costs, failure, materialize, metadata, picture
 from assets.compute import CPU_TAGS, GPU_POOL, GPU_TAGS
 from assets.partitions import clip_batches
 from avatar_pipeline.errors import AvatarError, package_missing
@@ -75,14 +75,14 @@ def _batch(
         raise failure(error if isinstance(error, AvatarError) else package_missing(error)) from error
     shown = metadata(line, batch.index) | {
         "stage_seconds": round(batch.seconds, 3),
-        "cost_usd": float(batch.cost),
+        **costs(line, batch.cost, batch.seconds),
         "items_made": len(batch.done) - batch.reused,
         "items_reused": batch.reused,
         "items_held": len(batch.held),
         "items_failed": len(batch.failed),
         "items": _table(batch),
     }
-    shown |= _provider_figures(batch)
+    shown |= _provider_figures(batch) | _cost_figures(batch)
     for result in list(batch.done.values())[:1]:
         if "preview.jpg" in result.artifact.files:
             shown["preview"] = picture(line.store.local(result.artifact, "preview.jpg").read_bytes())
@@ -109,6 +109,17 @@ def _provider_figures(batch: BatchResult) -> dict[str, float | int]:
         "provider_credits": float(sum(Decimal(facts["provider_credits"]) for facts in made)),
         "provider_cost_usd": float(sum(Decimal(facts["provider_cost"]) for facts in made)),
     }
+
+
+def _cost_figures(batch: BatchResult) -> dict[str, float]:
+    """Return what a clip, and a finished minute of clips, cost in this attempt."""
+    made = [result for result in batch.done.values() if not result.reused]
+    if not made:
+        return {}
+    spent = sum((result.cost for result in made), Decimal(0))
+    minutes = sum(result.facts.get("seconds", 0.0) for result in made) / 60
+    per_minute = {"cost_per_finished_minute": float(spent) / minutes} if minutes else {}
+    return {"cost_per_clip": float(spent / len(made)), **per_minute}
 
 
 def _table(batch: BatchResult) -> dg.MetadataValue:

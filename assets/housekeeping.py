@@ -23,6 +23,9 @@ _IN_FLIGHT = [
     dg.DagsterRunStatus.CANCELING,
 ]
 
+KEEP_MONEY_DAYS = 120
+"""Days that reservations, attempts, totals by the quarter of an hour, and prices are kept; what was spent stays."""
+
 
 @dg.op(description="Takes away the partitions of batches that were finished long ago; their clips stay.")
 def prune_batch_partitions(context: dg.OpExecutionContext, line: LineResource) -> None:
@@ -82,7 +85,11 @@ def prune_ledger(context: dg.OpExecutionContext, line: LineResource) -> None:
         beats, callbacks = bench.beats.prune(before), bench.callbacks.prune(before)
         batches = bench.requests.prune_batches(before)
         leases, voices = bench.leases.prune(before), bench.voices.prune(before)
-    told = f"Deleted: {beats} beats, {callbacks} webhooks, {batches} batches, {leases} leases, {voices} voices."
+        # Forecasts look eight weeks back, reports and reconciliation a month or two.
+        money = bench.clock() - timedelta(days=KEEP_MONEY_DAYS)
+        spending, prices = bench.spend.tidy(money), bench.price_store.prune(money)
+    told = f"Deleted: {beats} beats, {callbacks} webhooks, {batches} batches, {leases} leases, {voices} voices, "
+    told += f"{spending} rows of reservations, attempts and totals, {prices} prices."
     context.log.info(told)
 
 

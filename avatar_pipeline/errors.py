@@ -136,6 +136,17 @@ class QualityTooLow(AvatarError):
     code = "quality_too_low"
 
 
+class BudgetHold(AvatarError):
+    """A budget has no room for the work now; it waits until `retry_at` (None: until the limit `limit_id` is raised)."""
+
+    code = "budget_hold"
+
+    def __init__(self, message: str, *, remedy: str, limit_id: str = "", retry_at: datetime | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.limit_id = limit_id
+        self.retry_at = retry_at
+
+
 class WorkerLost(AvatarError):
     """Whoever worked on it died, again and again: what was asked for kills its workers."""
 

@@ -142,6 +142,21 @@ class Settings(BaseSettings):
     worker_price_per_hour: Decimal = Field(default=Decimal("0.526"), ge=0)
     """US dollars. The default is a g4dn.xlarge, on demand, us-east-1, 2026-07-20."""
 
+    budgets: Path | None = None
+    """YAML or JSON file with what may be spent; see docs/budget.md. Unset, everything is admitted, and written down."""
+    price_cap: Decimal = Field(default=Decimal(40), gt=0)
+    """US dollars an hour for a machine whose price nobody knows."""
+    price_stale_days: int = Field(default=30, ge=1)
+    """Prices that are older are reported as stale."""
+    price_refresh: bool = False
+    """Whether prices are looked up at AWS every day; region and keys as boto3 finds them."""
+    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")
+    """The AWS region whose prices hold."""
+    cur: str | None = None
+    """AWS cost and usage reports (CSV or Parquet) that spending is compared with: a file, a folder or an s3:// URI."""
+    cur_tag: str | None = None
+    """Only line items with this tag, `name=value`, are ours; unset, all of the report."""
+
     dagster_home: Path | None = Field(default=None, validation_alias="DAGSTER_HOME")
     """Dagster's own variable; unset, Dagster's state is under `home` too."""
 

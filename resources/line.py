@@ -6,12 +6,15 @@ from typing import Self
 
 import dagster as dg
 
+from avatar_pipeline.errors import BudgetHold
 from avatar_pipeline.progress import Progress, listener
 from avatar_pipeline.settings import read_settings
+from avatar_pipeline.spot.attempt import SpotAttempt
 from avatar_pipeline.spot.cadence import Cadence
 from avatar_pipeline.spot.executor.worker import preemption_guard, spot_attempt
 from avatar_pipeline.stages.heartbeat import beating
 from avatar_pipeline.stages.line import Line, open_line
+from avatar_pipeline.stages.paying import Step, hold_step, paid_step
 
 
 class LineResource(dg.ConfigurableResource):
@@ -40,6 +43,10 @@ class LineResource(dg.ConfigurableResource):
         """Give the line for one step; its progress goes to the step's log and to whoever listens in this process.
 
         On a machine that may be taken away, the work stops at the next chunk when that happens, and asks for a retry.
+        What the step costs is put aside before it begins, and metered while it runs.
+
+        Raises:
+            Failure: a budget has no room for the step; whoever asked for it is held until there is.
         """
         progress = step_progress(context.log, listener())
         attempt = spot_attempt()
@@ -54,14 +61,44 @@ class LineResource(dg.ConfigurableResource):
                 guard=guard,
                 cadence=cadence,
             ) as line,
+            _paid(line, _step(context), attempt) as paid,
         ):
-            yield line
+            yield paid
 
     @contextmanager
     def look(self) -> Iterator[Line]:
         """Give the line to a sensor, a schedule or an op that makes no artifacts."""
         with open_line(read_settings(), store=self.store) as line:
             yield line
+
+
+@contextmanager
+def _paid(line: Line, step: Step, attempt: SpotAttempt | None) -> Iterator[Line]:
+    """Meter a step; where a budget has no room for it, hold whoever asked for it and say so."""
+    begun = False
+    try:
+        with paid_step(line, step, attempt) as metered:
+            begun = True
+            yield metered
+    except BudgetHold as error:
+        if begun:
+            raise
+        held = hold_step(line, step, error)
+        raise dg.Failure(
+            f"{error} Held until then: {held} requests.",
+            metadata={**error.as_dict(), "exit_code": error.exit_code},
+            allow_retries=False,
+        ) from error
+
+
+def _step(context: dg.AssetExecutionContext) -> Step:
+    return Step(
+        run_id=context.run_id,
+        step_key=context.op_execution_context.get_step_execution_context().step.key,
+        number=context.retry_number,
+        asset=context.asset_key.path[-1],
+        partition=context.partition_key if context.has_partition_key else "",
+    )
 
 
 def step_progress(log: dg.DagsterLogManager, also: Progress) -> Progress:

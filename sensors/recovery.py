@@ -10,8 +10,9 @@ from avatar_pipeline.errors import WorkerLost
 from avatar_pipeline.scaling.recovery import RETRY_GRACE, batches_to_run, lost_runs, run_key
 from avatar_pipeline.stages.batches import give_up_batch
 from avatar_pipeline.stages.line import Line
+from avatar_pipeline.stages.posture import batch_posture
 from resources.line import LineResource
-from sensors.runs import ASSET_JOB, runs_in_flight, runs_of
+from sensors.runs import ASSET_JOB, degraded_tags, runs_in_flight, runs_of
 
 
 @dg.sensor(
@@ -41,6 +42,7 @@ def recovery_sensor(context: dg.SensorEvaluationContext, line: LineResource) -> 
             told = f"Batch {batch_id} was run {len(runs[batch_id])} times and not finished."
             give_up_batch(bench, batch_id, WorkerLost(told, remedy="See its runs in the UI, then send it again."))
             context.log.error(told)
+        tags = {batch_id: degraded_tags(batch_posture(bench, batch_id)) for batch_id, _ in plan.rerun}
     if plan.parked:
         context.log.warning(f"Called off by a person and not finished: {', '.join(plan.parked)}. Run them again.")
     names = [batch_id for batch_id, _ in plan.rerun]
@@ -50,7 +52,7 @@ def recovery_sensor(context: dg.SensorEvaluationContext, line: LineResource) -> 
     return dg.SensorResult(
         dynamic_partitions_requests=[clip_batches.build_add_request(new)] if new else [],
         run_requests=[
-            dg.RunRequest(run_key=run_key(batch_id, runs[batch_id]), partition_key=batch_id)
+            dg.RunRequest(run_key=run_key(batch_id, runs[batch_id]), partition_key=batch_id, tags=tags[batch_id])
             for batch_id, _ in plan.rerun
         ],
         skip_reason=None if plan.rerun else told,

@@ -5,10 +5,15 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from avatar_pipeline.budget.types import Degraded
 from avatar_pipeline.scaling.recovery import RunSeen, RunStatus
+from avatar_pipeline.spot.tags import CAPACITY_TAG
 
 PARTITION_TAG = "dagster/partition"
+PRIORITY_TAG = "dagster/priority"
 WILL_RETRY_TAG = "dagster/will_retry"
+WITHDRAWN_TAG = "avatar/withdrawn"
+"""Why a run was taken out of the queue before it began: `budget`."""
 ASSET_JOB = "__ASSET_JOB"
 """What Dagster calls the runs of backfills, and of assets that were chosen in the UI."""
 WAITING = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED]
@@ -44,18 +49,34 @@ def runs_of(instance: dg.DagsterInstance, partition: str, *, tags: dict[str, str
     return _seen(instance.get_run_records(chosen, limit=1000))
 
 
+def degraded_tags(degraded: Degraded | None, *, priority: int = 0) -> dict[str, str]:
+    """Return the tags of a run of some priority, as a budget that runs low wants it: later in line, only on spot."""
+    if degraded is None:
+        return {PRIORITY_TAG: str(priority)} if priority else {}
+    tags = {PRIORITY_TAG: str(priority + degraded.priority)}
+    return tags | ({CAPACITY_TAG: "spot"} if degraded.spot_only else {})
+
+
 def _seen(records: Sequence[dg.RunRecord]) -> list[RunSeen]:
     return [
         RunSeen(
             run_id=record.dagster_run.run_id,
             partition=record.dagster_run.tags.get(PARTITION_TAG, ""),
-            status=_STATUS.get(record.dagster_run.status, "failed"),
+            status=_status(record),
             started_at=_time(record.start_time),
             ended_at=_time(record.end_time),
             will_retry=record.dagster_run.tags.get(WILL_RETRY_TAG) == "true",
         )
         for record in records
     ]
+
+
+def _status(record: dg.RunRecord) -> RunStatus:
+    run = record.dagster_run
+    # The queue may have let it go just when it was taken out: then it began, and who stopped it was a person.
+    if run.status == dg.DagsterRunStatus.CANCELED and WITHDRAWN_TAG in run.tags and record.start_time is None:
+        return "withdrawn"
+    return _STATUS.get(run.status, "failed")
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -6,7 +6,9 @@ from assets.housekeeping import carry_out_revocations, sweep_store, tidy_up
 from assets.jobs import report_day
 from avatar_pipeline.stages.revocation import anything_left
 from resources.line import LineResource
+from sensors.costs import cost_report_schedule
 from sensors.orphans import sweep_gpu_jobs_schedule
+from sensors.prices import refresh_prices_schedule
 
 daily_report_schedule = dg.build_schedule_from_partitioned_job(
     report_day,
@@ -53,8 +55,10 @@ def revocation_schedule(line: LineResource) -> dg.RunRequest | dg.SkipReason:
 
 schedules = [
     daily_report_schedule,
+    cost_report_schedule,
     tidy_up_schedule,
     sweep_store_schedule,
     revocation_schedule,
     sweep_gpu_jobs_schedule,
+    refresh_prices_schedule,
 ]

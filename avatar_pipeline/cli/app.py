@@ -19,6 +19,7 @@ from rich.table import Table
 
 from avatar_pipeline.cli import console, work
 from avatar_pipeline.cli.bench import open_line
+from avatar_pipeline.cli.budget import budget
 from avatar_pipeline.cli.cluster import cluster
 from avatar_pipeline.cli.consent import consent as consents
 from avatar_pipeline.cli.lab import lab_app
@@ -41,6 +42,7 @@ app = typer.Typer(
 
 app.add_typer(queue, name="queue")
 app.add_typer(consents, name="consent")
+app.add_typer(budget, name="budget")
 app.add_typer(spot_app, name="spot")
 app.add_typer(lab_app, name="lab")
 lab_app.command()(cluster)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from avatar_pipeline.cli.prices import prices_finding
 from avatar_pipeline.clock import utc_now
 from avatar_pipeline.errors import AvatarError, EnvironmentProblem, package_missing
 from avatar_pipeline.settings import Settings, read_settings
@@ -70,6 +71,8 @@ def examine() -> list[Finding]:
         ("callbacks", look_at_callbacks),
         ("voice provider", _voice),
         ("content credentials", look_at_credentials),
+        ("budgets", look_at_budgets),
+        ("prices", prices_finding),
     )
     return findings + [_look(name, look, settings) for name, look in looks]
 
@@ -230,6 +233,16 @@ def look_at_callbacks(settings: Settings) -> str | Noted:
             "Unset AVATAR_CALLBACK_PRIVATE_ADDRESSES unless you trust all who send requests.",
         )
     return "on, signed, to public addresses only"
+
+
+def look_at_budgets(settings: Settings) -> str | Noted:
+    """Say how many limits there are; a file that cannot be used stops everything."""
+    from avatar_pipeline.budget.config import load_plan
+
+    plan = load_plan(settings.budgets)
+    if not plan.rules:
+        return Noted("nothing is limited; what is spent is written down", "To limit it, see docs/budget.md.")
+    return f"{len(plan.rules)} limits in {settings.budgets}, days in {plan.timezone}"
 
 
 def _voice(_: Settings) -> str:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from avatar_pipeline.consent import ConsentRecord
-from avatar_pipeline.errors import AvatarError, Conflict, InvalidInput, NotFound, QualityTooLow, exit_code_of
+from avatar_pipeline.errors import (
+    AvatarError,
+    BudgetHold,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    QualityTooLow,
+    exit_code_of,
+)
 from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.ledger.records import AvatarRecord
 from avatar_pipeline.stages.intake import batches_of, register_avatar, remove_avatar
@@ -72,6 +80,9 @@ def build(line: Line, avatar_id: str, *, forget_if_useless: bool) -> None:
                 remove(line, avatar_id)
             raise
         problem: AvatarError = error
+        if error.code == BudgetHold.code:
+            # Nothing is wrong with the avatar: called again when there is room, it goes on where it was.
+            raise
         if error.code == CHECK_FAILED and (advice := capture_advice(line, avatar_id)):
             problem = QualityTooLow(error.message, remedy=f"Record again. {' '.join(advice)}")
         line.ledger.set_avatar_state(avatar_id, "failed", problem)
@@ -129,6 +140,11 @@ def run_batch(line: Line, batch_id: str, requests: list[ClipRequest]) -> list[Ar
         if record.state == "failed" and record.error:
             told = record.error
             raise RunFailed(**told, exit_code=exit_code_of(told["code"])) from problem
+        if record.state == "held" and record.held_by is not None:
+            why = line.requests.history(record.request.request_id)[-1].note.partition(": ")[2]
+            raise BudgetHold(
+                why, remedy="Raise the limit (avatar budget set, or override), and call again."
+            ) from problem
     if problem is not None:
         raise problem
     clips = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from types import EllipsisType
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 from sqlalchemy import ColumnElement, Engine, Select, select, union_all, update
 from sqlalchemy.orm import Session
@@ -41,17 +41,36 @@ class Charge:
     created_at: datetime
     sent_at: datetime | None
     settled_at: datetime | None
+    reservation: str | None = None
+
+
+class Purse(Protocol):
+    """What a budget has put aside for work at providers. Both are called inside the transaction of the charge."""
+
+    def cover(self, session: Session, provider: str, reservation: str, credits: Decimal, now: datetime) -> None:
+        """See that a reservation has so many credits for what is about to be sent.
+
+        Raises:
+            BudgetHold: it has not, and its budgets have no room for more.
+        """
+        ...
+
+    def paid(self, session: Session, charge: Charge, now: datetime) -> None:
+        """Take what was billed from its reservation, once a charge."""
+        ...
 
 
 class Charges:
     """What work at providers costs. `item_key` names the work: who does it again finds what it cost already.
 
-    Every method is one transaction. Credits are the provider's own unit, exact, and never below zero.
+    Every method is one transaction. Credits are the provider's own unit, exact, and never below zero. With a `purse`,
+    what is settled is written down as spent in the same transaction.
     """
 
-    def __init__(self, engine: Engine, *, clock: Clock = utc_now) -> None:
+    def __init__(self, engine: Engine, *, clock: Clock = utc_now, purse: Purse | None = None) -> None:
         self._engine = engine
         self._clock = clock
+        self._purse = purse
 
     def reserve(
         self,
@@ -62,6 +81,7 @@ class Charges:
         tenant: str,
         available: Decimal | None,
         available_at: datetime | None = None,
+        reservation: str | None = None,
     ) -> Charge:
         """Put credits aside for one piece of work, before it is sent.
 
@@ -74,6 +94,7 @@ class Charges:
 
         Raises:
             QuotaExhausted: with what is reserved and sent, it would be more than is available. Nothing was reserved.
+            BudgetHold: the budget's `reservation` has no room for it. Nothing was reserved.
         """
         _require_amount(credits)
         with writing(self._engine) as session:
@@ -85,8 +106,11 @@ class Charges:
             if available is not None:
                 at = self._clock() if available_at is None else min(available_at, self._clock())
                 _require_room(session, provider, credits, available, available_at, since=at - _FORGOTTEN)
+            if self._purse is not None and reservation is not None:
+                self._purse.cover(session, provider, reservation, credits, self._clock())
             row = known or ChargeRow(provider=provider, item_key=item_key)
             row.tenant, row.reserved, row.settled, row.state = tenant, credits, None, "reserved"
+            row.reservation = reservation
             row.request_id, row.created_at, row.sent_at, row.settled_at = None, self._clock(), None, None
             session.add(row)
             session.flush()
@@ -135,6 +159,8 @@ class Charges:
                 .returning(ChargeRow.item_key)
             )
             if session.scalar(settled, execution_options=_UNTOUCHED) is not None:
+                if self._purse is not None:
+                    self._purse.paid(session, _charge(_require(session, provider, item_key)), self._clock())
                 return True
             _require(session, provider, item_key)
             return False
@@ -237,4 +263,5 @@ def _charge(row: ChargeRow) -> Charge:
         created_at=row.created_at,
         sent_at=row.sent_at,
         settled_at=row.settled_at,
+        reservation=row.reservation,
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain, islice, zip_longest
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -27,16 +27,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from avatar_pipeline.budget.types import Admission
 from avatar_pipeline.ledger.database import chunks, insert_new, insert_or_update
 from avatar_pipeline.ledger.fairness import Choice, Flow, Waiting, choose, room_for, turn
 from avatar_pipeline.ledger.schema import AT_WORK, WAITING, AvatarRow, BatchRow, FlowRow, RequestEventRow, RequestRow
 from avatar_pipeline.ledger.states import stamp
+from avatar_pipeline.ledger.steps import hold_refused
 
 T = TypeVar("T")
 
 _KIND = "clip"
 _CLOCK = ""
 _NOBODY = ""
+_MOST_REFUSED = 20
 _STEPS = (1, 4, 16)
 """How many flows, or avatars, are looked up in one statement: one is often enough; if not, more may be needed yet."""
 
@@ -47,11 +50,33 @@ def anything_waits(session: Session) -> bool:
     return bool(session.scalar(select(exists().where(AvatarRow.state == "ready", waiting))))
 
 
-def claim(session: Session, batch_id: str, limit: int, now: datetime, weights: Mapping[str, float]) -> None:
+class Purse(Protocol):
+    """Who pays for what is claimed. All of it happens in the transaction of the claim."""
+
+    def admit(self, session: Session, request_id: str, now: datetime) -> Admission:
+        """Put aside what a request may cost; or say why not, and nothing is put aside."""
+        ...
+
+    def give_back(self, session: Session, keys: Sequence[str], now: datetime) -> None:
+        """Let go of reservations whose requests were not claimed after all."""
+        ...
+
+
+def claim(
+    session: Session,
+    batch_id: str,
+    limit: int,
+    now: datetime,
+    weights: Mapping[str, float],
+    purse: Purse | None = None,
+) -> None:
     """Give a batch that has not claimed some of those that wait; one that has keeps just what it got, even nothing.
 
     Two runs of one batch may be at this at once, and each writes what it got into the batch's manifest: it must be the
     same. With a `limit` of 0 it gets only what is reserved for it.
+
+    With a `purse`, what is claimed is paid for in the same transaction: a request for which its budgets have no room
+    is held, costs its tenant nothing of its share, and the next one is tried, `_MOST_REFUSED` times at most.
     """
     clock = _lock(session)
     claimed = session.scalar(select(exists().where(BatchRow.id == batch_id)))
@@ -62,15 +87,58 @@ def claim(session: Session, batch_id: str, limit: int, now: datetime, weights: M
         return
     room = room_for(limit, _remaining(session))
     served: list[tuple[Waiting, float]] = []
+    till = _Till(session, purse, now)
     for priority in _priorities(session):
-        if len(served) >= room:
+        if len(served) >= room or till.is_shut:
             break
         backlog = _Backlog(session, priority, room - len(served), now)
-        choice = backlog.choose(clock.get(priority, 0.0), weights)
+        choice = backlog.choose(clock.get(priority, 0.0), weights, till.accept)
         if choice.served:
             served += choice.served
             _move_on(session, priority, choice)
-    _write(session, batch_id, served, now)
+    taken = _write(session, batch_id, served, now, till.keys)
+    till.close(taken)
+
+
+class _Till:
+    """What the purse said to the requests of one claim."""
+
+    def __init__(self, session: Session, purse: Purse | None, now: datetime) -> None:
+        self._session = session
+        self._purse = purse
+        self._now = now
+        self.keys: dict[str, str] = {}
+        self._refused: dict[str, Admission] = {}
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether so many were refused that the rest waits for the next claim."""
+        return len(self._refused) >= _MOST_REFUSED
+
+    def accept(self, waiting: Waiting) -> bool:
+        """Have a request paid for."""
+        if self._purse is None:
+            return True
+        if self.is_shut or not self._is_free(waiting.request_id):
+            return False
+        admission = self._purse.admit(self._session, waiting.request_id, self._now)
+        if admission.admitted:
+            self.keys[waiting.request_id] = admission.key
+        else:
+            self._refused[waiting.request_id] = admission
+        return admission.admitted
+
+    def _is_free(self, request_id: str) -> bool:
+        """Lock a request, unless somebody has it: waiting for it here, with money locked, could go round in a ring."""
+        row = select(RequestRow.id).where(RequestRow.id == request_id, WAITING)
+        return self._session.scalar(row.with_for_update(skip_locked=True)) is not None
+
+    def close(self, taken: Sequence[str]) -> None:
+        """Give back what was put aside for requests that somebody else took away, and hold those that were refused."""
+        if self._purse is not None:
+            lost = [key for request_id, key in self.keys.items() if request_id not in set(taken)]
+            self._purse.give_back(self._session, lost, self._now)
+        hold_refused(self._session, self._refused, self._now)
 
 
 class _Backlog:
@@ -85,7 +153,7 @@ class _Backlog:
         self._flows: dict[str, list[Waiting]] = {}
         self._company: dict[tuple[str, str], list[Waiting]] = {}
 
-    def choose(self, clock: float, weights: Mapping[str, float]) -> Choice:
+    def choose(self, clock: float, weights: Mapping[str, float], accept: Callable[[Waiting], bool]) -> Choice:
         """Choose who is next."""
         flows = [
             Flow(tenant, finish or 0.0, oldest)
@@ -93,7 +161,7 @@ class _Backlog:
         ]
         flows.sort(key=lambda flow: turn(flow, clock))
         self._tenants = [flow.tenant for flow in flows]
-        return choose(flows, clock, self._room, weights, of_flow=self._of_flow, company=self._company_of)
+        return choose(flows, clock, self._room, weights, of_flow=self._of_flow, company=self._company_of, accept=accept)
 
     def _of_flow(self, tenant: str) -> list[Waiting]:
         if tenant not in self._flows:
@@ -245,7 +313,14 @@ def _move_on(session: Session, priority: int, choice: Choice) -> None:
     )
 
 
-def _write(session: Session, batch_id: str, served: Sequence[tuple[Waiting, float]], now: datetime) -> None:
+def _write(
+    session: Session,
+    batch_id: str,
+    served: Sequence[tuple[Waiting, float]],
+    now: datetime,
+    keys: Mapping[str, str],
+) -> list[str]:
+    """Claim what was served, but what somebody else took away meanwhile; return the ids."""
     starts = {waiting.request_id: start for waiting, start in served}
     free: set[str] = set()
     for some in chunks(list(starts)):
@@ -256,20 +331,25 @@ def _write(session: Session, batch_id: str, served: Sequence[tuple[Waiting, floa
                 free.add(row.id)
     taken = [request_id for request_id in starts if request_id in free]
     if not taken:
-        return
+        return []
     table = RequestRow.__table__
     session.connection().execute(
         update(table)  # type: ignore[arg-type]  # declared wider than it is
         .where(table.c.id == bindparam("request"))
         .values(
-            batch_id=batch_id, place=bindparam("number"), virtual_start=bindparam("start"), **stamp("claimed", now)
+            batch_id=batch_id,
+            place=bindparam("number"),
+            virtual_start=bindparam("start"),
+            reservation=bindparam("key"),
+            **stamp("claimed", now),
         ),
         [
-            {"request": request_id, "number": number, "start": starts[request_id]}
+            {"request": request_id, "number": number, "start": starts[request_id], "key": keys.get(request_id)}
             for number, request_id in enumerate(taken, 1)
         ],
     )
     _record(session, taken, batch_id, now)
+    return taken
 
 
 def _record(session: Session, request_ids: Sequence[str], batch_id: str, now: datetime) -> None:

@@ -63,6 +63,11 @@ def turn(flow: Flow, clock: float) -> tuple[float, float, int]:
     return max(clock, flow.finish), flow.finish, flow.oldest
 
 
+def everything(waiting: Waiting) -> bool:
+    """Accept whatever is next."""
+    return True
+
+
 def choose(
     flows: Iterable[Flow],
     clock: float,
@@ -71,6 +76,7 @@ def choose(
     *,
     of_flow: Callable[[str], Iterable[Waiting]],
     company: Callable[[Waiting], Sequence[Waiting]],
+    accept: Callable[[Waiting], bool] = everything,
 ) -> Choice:
     """Choose up to `room` requests of one priority.
 
@@ -82,22 +88,30 @@ def choose(
         of_flow: a tenant's requests, oldest first, at least the first `room` of them.
         company: the requests of a request's tenant and avatar, oldest first, itself among them, at least the first
             `room`.
+        accept: asked once of each that would be next. One that is refused is not served, and costs its flow nothing.
     """
     turns = [(turn(flow, clock), flow.tenant) for flow in flows]
     starts = {tenant: start for (start, _, _), tenant in turns}
     heapq.heapify(turns)
     served: dict[str, tuple[Waiting, float]] = {}
+    seen: set[str] = set()
     finishes: dict[str, float] = {}
     while turns and len(served) < room:
-        (start, _, oldest), tenant = heapq.heappop(turns)
-        head = next((waiting for waiting in of_flow(tenant) if waiting.request_id not in served), None)
+        (start, finish, oldest), tenant = heapq.heappop(turns)
+        head = next((waiting for waiting in of_flow(tenant) if waiting.request_id not in seen), None)
         if head is None:
             continue
-        clock = start
+        before = len(served)
         for waiting in (head, *company(head)):
-            if waiting.request_id not in served and len(served) < room:
-                served[waiting.request_id] = waiting, starts[tenant]
-                starts[tenant] += waiting.cost / weights.get(tenant, 1.0)
+            if waiting.request_id not in seen and len(served) < room:
+                seen.add(waiting.request_id)
+                if accept(waiting):
+                    served[waiting.request_id] = waiting, starts[tenant]
+                    starts[tenant] += waiting.cost / weights.get(tenant, 1.0)
+        if len(served) == before:
+            heapq.heappush(turns, ((start, finish, oldest), tenant))
+            continue
+        clock = start
         finishes[tenant] = starts[tenant]
         heapq.heappush(turns, ((starts[tenant], starts[tenant], oldest), tenant))
     return Choice(list(served.values()), clock, finishes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 from sqlalchemy import delete, select
@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 from avatar_pipeline.clock import Clock, utc_now
 from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.errors import AvatarError, Conflict, EnvironmentProblem, NotFound
-from avatar_pipeline.ledger.database import insert_new, open_engine, reading, writing
+from avatar_pipeline.ledger.database import chunks, insert_new, open_engine, reading, writing
 from avatar_pipeline.ledger.migrate import migrate
 from avatar_pipeline.ledger.provider_schema import VoiceRow
 from avatar_pipeline.ledger.records import AvatarRecord, AvatarState, Timing
 from avatar_pipeline.ledger.schema import ArtifactRow, AvatarRow, CallbackRow, RequestEventRow, RequestRow, TimingRow
+from avatar_pipeline.ledger.spend import forget_avatar_in
 from avatar_pipeline.store.artifacts import Artifact
 
 
@@ -87,6 +88,15 @@ class Ledger:
         with reading(self.engine) as session:
             return _avatar(_require(session, AvatarRow, avatar_id, "avatar"))
 
+    def voices_of(self, avatar_ids: Collection[str]) -> dict[str, str]:
+        """Return the voices of those of these avatars that there are, as they were asked for."""
+        found: dict[str, str] = {}
+        with reading(self.engine) as session:
+            for some in chunks(sorted(avatar_ids)):
+                rows = session.execute(select(AvatarRow.id, AvatarRow.voice).where(AvatarRow.id.in_(some)))
+                found |= {row.id: row.voice for row in rows}
+        return found
+
     def has_avatar(self, avatar_id: str) -> bool:
         """Return whether there is an avatar of that id."""
         with reading(self.engine) as session:
@@ -139,6 +149,7 @@ class Ledger:
                 session.execute(delete(made).where(made.collection == "avatars", made.owner == avatar_id))
                 session.execute(delete(made).where(made.collection == "clip-batches", made.owner.in_(batches)))
             session.execute(delete(VoiceRow).where(VoiceRow.avatar_id == avatar_id, VoiceRow.state == "deleted"))
+            forget_avatar_in(session, avatar_id, self._clock())
             session.execute(delete(AvatarRow).where(AvatarRow.id == avatar_id))
 
     # Artifacts and timings

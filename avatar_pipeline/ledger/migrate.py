@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from avatar_pipeline.errors import EnvironmentProblem
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision; a test holds it against the migration files."""
 
 

@@ -56,6 +56,8 @@ class ChargeRow(Base):
     settled: Mapped[Decimal | None] = mapped_column(Money)
     state: Mapped[str] = mapped_column(String(16))
     request_id: Mapped[str | None] = mapped_column(String(200))
+    reservation: Mapped[str | None] = mapped_column(String(300))
+    """The money of a budget that it is taken from, in the ledger of spend."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -46,7 +46,8 @@ class AvatarRecord:
 class RequestRecord:
     """One request and where it is. `sent_at` is when its sender sent it, `created_at` when the ledger learnt of it.
 
-    `held_until` is when it goes on by itself, if it is held and does.
+    `held_until` is when it goes on by itself, if it is held and does; `held_by` the limit of a budget that holds it.
+    `reservation` is what was put aside for it last, `admissions` how often a budget admitted it.
     """
 
     request: ClipRequest | AvatarRequest
@@ -62,6 +63,18 @@ class RequestRecord:
     held_at: datetime | None
     finished_at: datetime | None
     held_until: datetime | None = None
+    held_by: str | None = None
+    reservation: str | None = None
+    admissions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A clip that waits for a batch, or is held by a budget, and its place in the order of arrival."""
+
+    request: ClipRequest
+    position: int
+    is_held: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Engine, Select, exists, func, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
+from avatar_pipeline.budget.types import Admission
 from avatar_pipeline.clock import Clock, utc_now
-from avatar_pipeline.errors import AvatarError, Conflict, InvalidInput
+from avatar_pipeline.errors import AvatarError, BudgetHold, Conflict, InvalidInput
 from avatar_pipeline.ledger import arrivals, claiming, steps
 from avatar_pipeline.ledger.database import chunks, delete_in_pages, reading, writing
 from avatar_pipeline.ledger.messages import ClipRequest, Request
+from avatar_pipeline.ledger.purse import Purse
 from avatar_pipeline.ledger.records import (
     Arrival,
     Backlog,
+    Candidate,
     OpenBatch,
     RequestEvent,
     RequestKind,
@@ -27,6 +30,7 @@ from avatar_pipeline.ledger.records import (
 from avatar_pipeline.ledger.schema import (
     AT_WORK,
     AVATARS,
+    HELD_BY,
     PUT_OFF,
     WAITING,
     AvatarRow,
@@ -41,15 +45,24 @@ __all__ = ["Arrival", "RequestBook"]
 class RequestBook:
     """Requests in the ledger. Every method is one transaction, if it does not say otherwise.
 
-    `weights` are tenants' shares beside the others', 1 for one that is not named.
+    `weights` are tenants' shares beside the others', 1 for one that is not named. With a `purse`, nothing is claimed
+    that its budgets do not pay for, and what was put aside is let go of in the transaction that ends or holds it.
 
     Raises:
         InvalidInput: a weight is not above zero.
     """
 
-    def __init__(self, engine: Engine, *, clock: Clock = utc_now, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        clock: Clock = utc_now,
+        weights: Mapping[str, float] | None = None,
+        purse: Purse | None = None,
+    ) -> None:
         self._engine = engine
         self._clock = clock
+        self._purse = purse
         self._weights = dict(weights or {})
         for tenant, weight in self._weights.items():
             if not 0 < weight < float("inf"):
@@ -100,7 +113,7 @@ class RequestBook:
             # A hundred thousand clips that wait for their avatars are not searched under the write lock for nothing.
             most = limit if claiming.anything_waits(session) else 0
         with writing(self._engine) as session:
-            claiming.claim(session, batch_id, most, now, self._weights)
+            claiming.claim(session, batch_id, most, now, self._weights, self._purse)
             mine = select(RequestRow.payload).where(RequestRow.batch_id == batch_id)
             rows = session.scalars(mine.order_by(RequestRow.place, RequestRow.position))
             return [ClipRequest.model_validate(payload) for payload in rows]
@@ -116,6 +129,8 @@ class RequestBook:
         now = self._clock()
         with writing(self._engine) as session:
             begun = steps.begin(session, request_id, now, max_attempts=max_attempts)
+            if isinstance(begun, AvatarError):
+                self._let_go(session, request_id, now)
         if isinstance(begun, AvatarError):
             raise begun
         return begun
@@ -124,23 +139,57 @@ class RequestBook:
         """Record that a request is done; true for the one call that did it. `uri` is told to its callback."""
         now = self._clock()
         with writing(self._engine) as session:
-            return steps.finish(session, request_id, steps.Finished(clip_key, uri), now)
+            ended = steps.finish(session, request_id, steps.Finished(clip_key, uri), now)
+            if ended:
+                self._let_go(session, request_id, now, finished=True)
+            return ended
 
     def fail(self, request_id: str, error: AvatarError) -> bool:
         """Record that a request failed for good; true for the one call that did it."""
         now = self._clock()
         with writing(self._engine) as session:
-            return steps.finish(session, request_id, steps.Finished(error=error), now)
+            ended = steps.finish(session, request_id, steps.Finished(error=error), now)
+            if ended:
+                self._let_go(session, request_id, now)
+            return ended
 
-    def hold(self, request_id: str, note: str, until: datetime | None = None) -> bool:
+    def hold(
+        self,
+        request_id: str,
+        note: str,
+        until: datetime | None = None,
+        *,
+        held_by: str | None = None,
+        keep_reservation: bool = False,
+    ) -> bool:
         """Keep a request that is not final from being worked on, until it is released; true if it was not held yet.
 
         With `until` it is released by itself then (see `release_due`), and if it was being worked on, that attempt is
-        not counted: its worker lives, and puts it off. Held again, it is held for the longer of the two.
+        not counted: its worker lives, and puts it off. Held again, it is held for the longer of the two. `held_by` is
+        the limit of a budget that has no room for it. What was put aside for it is let go of, unless it is only laid
+        down for a moment (`keep_reservation`).
         """
         now = self._clock()
         with writing(self._engine) as session:
-            return steps.hold(session, request_id, note, now, until)
+            held = steps.hold(session, request_id, note, now, until, held_by)
+            if held and not keep_reservation:
+                self._let_go(session, request_id, now)
+                steps.forget_reservation(session, request_id)
+            return held
+
+    def secure(self, request_id: str) -> Admission | None:
+        """See that a request that is to be worked on is paid for; None if it is, or nobody asks.
+
+        One that was held in its batch and goes on is admitted anew here. One that is refused is held.
+        """
+        if self._purse is None:
+            return None
+        now = self._clock()
+        with writing(self._engine) as session:
+            admission = self._purse.secure(session, request_id, now)
+            if admission is not None and not admission.admitted:
+                steps.hold_refused(session, {request_id: admission}, now)
+            return admission
 
     def release(self, request_id: str) -> bool:
         """Let a held request go on: in its batch if it has one, else it waits for one. True if it was held."""
@@ -168,7 +217,7 @@ class RequestBook:
         while True:
             now = self._clock()
             with writing(self._engine) as session:
-                failed = steps.refuse_avatar(session, avatar_id, error, now, limit=page)
+                failed = steps.refuse_avatar(session, avatar_id, error, now, limit=page, purse=self._purse)
             total += failed
             if failed < page:
                 return total
@@ -182,7 +231,7 @@ class RequestBook:
         """
         now = self._clock()
         with writing(self._engine) as session:
-            return steps.expire(session, now, unknown_avatar=unknown_avatar, limit=limit)
+            return steps.expire(session, now, unknown_avatar=unknown_avatar, limit=limit, purse=self._purse)
 
     # Looking
 
@@ -223,6 +272,28 @@ class RequestBook:
         else:
             query = query.order_by(*order)
         return self._records(query.limit(limit))
+
+    def reservations(self, request_ids: Sequence[str]) -> dict[str, str]:
+        """Return what was put aside last for each of these requests that has anything."""
+        found: dict[str, str] = {}
+        with reading(self._engine) as session:
+            for some in chunks(list(request_ids)):
+                query = select(RequestRow.id, RequestRow.reservation).where(RequestRow.id.in_(some))
+                found |= {name: key for name, key in session.execute(query) if key is not None}
+        return found
+
+    def waiting_clips(self, limit: int) -> builtins.list[Candidate]:
+        """Return up to `limit` clips that are in no batch: by priority, then as they came."""
+        return self._candidates(WAITING, limit)
+
+    def held_by_budget(self, limit: int) -> builtins.list[Candidate]:
+        """Return up to `limit` clips that a budget holds: by priority, then as they came."""
+        return self._candidates(and_(HELD_BY, RequestRow.state == "held", RequestRow.kind == "clip"), limit)
+
+    def hold_for_budget(self, request_id: str, error: BudgetHold, now: datetime) -> bool:
+        """Hold a request that a budget has no room for until it is to be asked again; true if it was not held yet."""
+        until = error.retry_at or now + steps.FOR_A_DAY
+        return self.hold(request_id, f"{error.code}: {error.message}", until, held_by=error.limit_id)
 
     def waiting_avatars(self, limit: int) -> builtins.list[RequestRecord]:
         """Return up to `limit` avatar requests that are neither final nor held, by priority, then as they came."""
@@ -340,6 +411,19 @@ class RequestBook:
         unfinished = exists().where(RequestRow.batch_id == BatchRow.id, RequestRow.finished_at.is_(None))
         return delete_in_pages(self._engine, BatchRow.id, BatchRow.claimed_at < before, ~unfinished)
 
+    def _candidates(self, which: ColumnElement[bool], limit: int) -> builtins.list[Candidate]:
+        order = (RequestRow.priority.desc(), RequestRow.position)
+        query = select(RequestRow.payload, RequestRow.position, RequestRow.state).where(which).order_by(*order)
+        with reading(self._engine) as session:
+            return [
+                Candidate(ClipRequest.model_validate(row.payload), row.position, row.state == "held")
+                for row in session.execute(query.limit(limit))
+            ]
+
+    def _let_go(self, session: Session, request_id: str, now: datetime, *, finished: bool = False) -> None:
+        if self._purse is not None:
+            self._purse.let_go(session, [request_id], now, finished=finished)
+
     def _records(self, query: Select[Any]) -> builtins.list[RequestRecord]:
         with reading(self._engine) as session:
             return [_record(row) for row in session.scalars(query)]
@@ -360,4 +444,7 @@ def _record(row: RequestRow) -> RequestRecord:
         held_at=row.held_at,
         finished_at=row.finished_at,
         held_until=row.held_until,
+        held_by=row.held_by,
+        reservation=row.reservation,
+        admissions=row.admissions,
     )

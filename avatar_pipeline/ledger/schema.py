@@ -64,7 +64,7 @@ class Money(TypeDecorator[Decimal]):
 
 
 # SQLite counts rows by itself only in a column that is exactly an INTEGER PRIMARY KEY.
-_BigId = BigInteger().with_variant(Integer, "sqlite")
+BigId = BigInteger().with_variant(Integer, "sqlite")
 
 
 _WAITING = "kind = 'clip' AND state = 'queued' AND batch_id IS NULL"
@@ -72,6 +72,7 @@ _AT_WORK = "batch_id IS NOT NULL AND state IN ('queued', 'claimed', 'running')"
 _UNBEGUN = "state IN ('queued', 'held') AND deadline IS NOT NULL"
 _AVATARS = "kind = 'avatar' AND state IN ('queued', 'claimed', 'running')"
 _PUT_OFF = "state = 'held' AND held_until IS NOT NULL"
+_HELD_BY = "held_by IS NOT NULL"
 
 
 def only(condition: str) -> dict[str, Any]:
@@ -105,7 +106,9 @@ class RequestRow(Base):
 
     `avatar_id` is no foreign key: a request may come before its avatar. `position` is the order of arrival, `cost` what
     it takes of a tenant's share (characters). `virtual_start` is its start tag in fair queueing, and `place` its place
-    in the batch, once it is claimed. One that is held goes on by itself at `held_until`, if that is set.
+    in the batch, once it is claimed. One that is held goes on by itself at `held_until`, if that is set; `held_by` is
+    the limit of a budget that holds it. `reservation` is the money that is put aside for it, `admissions` how often
+    some was.
     """
 
     __tablename__ = "requests"
@@ -123,6 +126,7 @@ class RequestRow(Base):
         Index("ix_requests_deadline", "deadline", **only(_UNBEGUN)),
         Index("ix_requests_avatars", "priority", "position", **only(_AVATARS)),
         Index("ix_requests_put_off", "held_until", **only(_PUT_OFF)),
+        Index("ix_requests_held_by", "held_by", "position", **only(_HELD_BY)),
     )
 
     id: Mapped[str] = mapped_column(String(63), primary_key=True)
@@ -148,6 +152,9 @@ class RequestRow(Base):
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     held_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     held_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    held_by: Mapped[str | None] = mapped_column(String(200))
+    reservation: Mapped[str | None] = mapped_column(String(300))
+    admissions: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
@@ -170,6 +177,8 @@ AVATARS: ColumnElement[bool] = and_(RequestRow.kind == literal_column("'avatar'"
 """Avatars that are to be made."""
 PUT_OFF: ColumnElement[bool] = and_(RequestRow.state == literal_column("'held'"), RequestRow.held_until.is_not(None))
 """What is held until a time."""
+HELD_BY: ColumnElement[bool] = RequestRow.held_by.is_not(None)
+"""What a budget holds."""
 
 
 class RequestEventRow(Base):
@@ -177,7 +186,7 @@ class RequestEventRow(Base):
 
     __tablename__ = "request_events"
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     request_id: Mapped[str] = mapped_column(String(63), index=True)
     state: Mapped[str] = mapped_column(String(16))
     note: Mapped[str] = mapped_column(Text)
@@ -204,7 +213,7 @@ class CallbackRow(Base):
     __tablename__ = "callbacks"
     __table_args__ = (Index("ix_callbacks_due", "state", "next_attempt_at"),)
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     request_id: Mapped[str] = mapped_column(String(63), index=True)
     url: Mapped[str] = mapped_column(Text)
     body: Mapped[str] = mapped_column(Text)
@@ -243,7 +252,7 @@ class MessageRow(Base):
         Index("ix_queue_messages_sent", "queue", "sent_at"),
     )
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     queue: Mapped[str] = mapped_column(String(80))
     message_id: Mapped[str] = mapped_column(String(36), unique=True)
     body: Mapped[str] = mapped_column(Text)

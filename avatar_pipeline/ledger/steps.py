@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from sqlalchemy import bindparam, case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from avatar_pipeline.budget.types import Admission
 from avatar_pipeline.errors import AvatarError, AvatarFailed, DeadlinePassed, NotFound, WorkerLost
 from avatar_pipeline.ledger.callbacks import CallbackBook, callback_body
 from avatar_pipeline.ledger.database import chunks
@@ -21,7 +22,10 @@ _UNTOUCHED = {"synchronize_session": False}
 _RELEASED: dict[str, Any] = {
     "state": case((RequestRow.batch_id.is_(None), "queued"), else_="claimed"),
     "held_until": None,
+    "held_by": None,
 }
+FOR_A_DAY = timedelta(days=1)
+"""How long a request is held that only a higher limit would help. Whoever raises the limit does not wait so long."""
 _WHERE_IT_IS = (RequestRow.id, RequestRow.state)
 _WHOM_TO_TELL = (RequestRow.kind, RequestRow.avatar_id, RequestRow.tenant, RequestRow.callback_url)
 
@@ -101,17 +105,24 @@ def finish(session: Session, request_id: str, end: Finished, now: datetime) -> b
     return True
 
 
-def hold(session: Session, request_id: str, note: str, now: datetime, until: datetime | None) -> bool:
+def hold(
+    session: Session,
+    request_id: str,
+    note: str,
+    now: datetime,
+    until: datetime | None,
+    held_by: str | None = None,
+) -> bool:
     """Keep a request from being worked on, until a time or until it is released; true if it was held just now.
 
-    Of two holds the longer one is in force.
+    Of two holds the longer one is in force. `held_by` names the limit of a budget that has no room for it.
     """
     # Whoever puts a request off lives: that attempt does not count among those that kill their workers.
     wasted = 0 if until is None else case((RequestRow.state == "running", 1), else_=0)
     held = (
         update(RequestRow)
         .where(RequestRow.id == request_id, RequestRow.state.in_(before("held")))
-        .values(**stamp("held", now), held_until=until, attempts=RequestRow.attempts - wasted)
+        .values(**stamp("held", now), held_until=until, held_by=held_by, attempts=RequestRow.attempts - wasted)
         .returning(RequestRow.id)
     )
     if session.scalar(held, execution_options=_UNTOUCHED) is not None:
@@ -122,6 +133,21 @@ def hold(session: Session, request_id: str, note: str, now: datetime, until: dat
         longer = longer.where(RequestRow.held_until < until)
     session.execute(longer.values(held_until=until), execution_options=_UNTOUCHED)
     return False
+
+
+def hold_refused(session: Session, refused: Mapping[str, Admission], now: datetime) -> int:
+    """Hold requests that a budget has no room for, but those that somebody else is just about; return how many."""
+    free: list[str] = []
+    for names in chunks(sorted(refused)):
+        # Waiting for one here could go round in a ring: whoever has it may wait for the money that we hold.
+        rows = select(RequestRow.id).where(RequestRow.id.in_(names), RequestRow.state.in_(before("held")))
+        free += session.scalars(rows.with_for_update(skip_locked=True))
+    for name in free:
+        admission = refused[name]
+        limit = admission.binding.limit_id if admission.binding else ""
+        hold(session, name, f"budget_hold: {admission.reason}", now, admission.retry_at or now + FOR_A_DAY, limit)
+        forget_reservation(session, name)
+    return len(free)
 
 
 def release(session: Session, request_id: str, now: datetime) -> bool:
@@ -157,15 +183,33 @@ def release_due(session: Session, now: datetime, *, limit: int) -> int:
     return len(events)
 
 
-def refuse_avatar(session: Session, avatar_id: str, error: AvatarError, now: datetime, *, limit: int) -> int:
+def forget_reservation(session: Session, request_id: str) -> None:
+    """Let a request be admitted anew when it goes on."""
+    session.execute(
+        update(RequestRow).where(RequestRow.id == request_id).values(reservation=None), execution_options=_UNTOUCHED
+    )
+
+
+class Purse(Protocol):
+    """Who pays for requests."""
+
+    def let_go(self, session: Session, request_ids: Sequence[str], now: datetime, *, finished: bool) -> None:
+        """Let go of what was put aside for requests that are at their end."""
+
+
+def refuse_avatar(
+    session: Session, avatar_id: str, error: AvatarError, now: datetime, *, limit: int, purse: Purse | None = None
+) -> int:
     """Fail up to `limit` unfinished requests of an avatar, wherever they are; return how many."""
     unfinished = select(RequestRow.id).where(RequestRow.avatar_id == avatar_id, RequestRow.state.not_in(FINAL))
     # Whoever takes a step with one of them is waited for, and after it the request is looked at again.
     names = session.scalars(unfinished.order_by(RequestRow.id).limit(limit).with_for_update())
-    return _finish_all(session, {name: Finished(error=error) for name in names}, now)
+    return _finish_all(session, {name: Finished(error=error) for name in names}, now, purse)
 
 
-def expire(session: Session, now: datetime, *, unknown_avatar: timedelta, limit: int) -> int:
+def expire(
+    session: Session, now: datetime, *, unknown_avatar: timedelta, limit: int, purse: Purse | None = None
+) -> int:
     """Fail requests that are of no use any more, in bulk; return how many."""
     ends: dict[str, Finished] = {}
     late = (
@@ -189,7 +233,7 @@ def expire(session: Session, now: datetime, *, unknown_avatar: timedelta, limit:
         )
         for request_id, avatar_id in session.execute(lost.with_for_update(skip_locked=True, of=RequestRow)):
             ends.setdefault(request_id, Finished(error=hopeless[avatar_id]))
-    return _finish_all(session, ends, now)
+    return _finish_all(session, ends, now, purse)
 
 
 def not_found(request_id: str) -> NotFound:
@@ -217,7 +261,7 @@ def _on_their_way(session: Session, avatar_ids: Sequence[str]) -> list[str]:
     return list(session.scalars(unfinished.distinct()))
 
 
-def _finish_all(session: Session, ends: dict[str, Finished], now: datetime) -> int:
+def _finish_all(session: Session, ends: dict[str, Finished], now: datetime, purse: Purse | None) -> int:
     if not ends:
         return 0
     table = RequestRow.__table__
@@ -235,6 +279,8 @@ def _finish_all(session: Session, ends: dict[str, Finished], now: datetime) -> i
         )
         for row in session.execute(told).all():
             _tell(session, row.id, row, ends[row.id], now)
+    if purse is not None:
+        purse.let_go(session, list(ends), now, finished=False)
     return len(ends)
 
 

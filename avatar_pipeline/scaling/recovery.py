@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
-RunStatus = Literal["queued", "starting", "started", "succeeded", "failed", "canceled"]
+RunStatus = Literal["queued", "starting", "started", "succeeded", "failed", "canceled", "withdrawn"]
+"""`canceled`: a person called it off. `withdrawn`: it was taken out of the queue, before it began, because no budget
+had money for it."""
+
 RETRY_GRACE = timedelta(seconds=60)
 """How long Dagster is given to make the retry that it announced. Its daemon looks for failed runs every few seconds."""
 
@@ -138,9 +141,12 @@ def next_turn(
       for; a run worker stopped by a signal reports failure.)
     - The last succeeded: ledger and runs were read at different times; run again if it is still so after `grace`.
     - As many as `max_attempts` failed since one last succeeded: give up. Runs called off do not count.
+    - Runs that were withdrawn never began: it is as if there had been none. What they were to do is held as long as
+      there is no money for it, so whoever asks for it again may begin at once.
     """
     if any(run.in_flight for run in runs):
         return "wait"
+    runs = _begun(runs)
     last = _last(runs)
     if last is None:
         return 0
@@ -158,8 +164,8 @@ def next_turn(
 
 
 def is_parked(runs: Sequence[RunSeen]) -> bool:
-    """Return whether a person called off the last of these runs, and none has begun since."""
-    last = _last(runs)
+    """Return whether a person called off the last of these runs that began, and none has begun since."""
+    last = _last(_begun(runs))
     return last is not None and last.status == "canceled" and not any(run.in_flight for run in runs)
 
 
@@ -167,7 +173,7 @@ def run_key(name: str, runs: Sequence[RunSeen]) -> str:
     """Return the key under which the next run of something is asked for: the same until that run is there.
 
     It names the run before it, not a number: numbers repeat when somebody deletes a run, and an orchestrator that knows
-    the key already would never run it.
+    the key already would never run it. A run that was withdrawn had a key too, so it is named like any other.
     """
     last = _last(runs)
     return f"{name}:{last.run_id if last else 'first'}"
@@ -191,6 +197,10 @@ def prunable(batches: Sequence[BatchSeen], now: datetime, keep: timedelta) -> li
 def _is_silent(run: RunSeen, beats: Mapping[str, datetime], since: datetime) -> bool:
     signs = [sign for sign in (run.started_at, beats.get(run.run_id)) if sign is not None]
     return bool(signs) and max(signs) < since
+
+
+def _begun(runs: Sequence[RunSeen]) -> Sequence[RunSeen]:
+    return [run for run in runs if run.status != "withdrawn"]
 
 
 def _last(runs: Sequence[RunSeen]) -> RunSeen | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import TypeVar
 
@@ -18,6 +19,12 @@ CAPACITY = "AVATAR_SPOT_CAPACITY"
 DEADLINE_AT = "AVATAR_SPOT_DEADLINE_AT"
 MTBF_SECONDS = "AVATAR_SPOT_MTBF_SECONDS"
 SECONDS_BEFORE = "AVATAR_SPOT_SECONDS_BEFORE"
+PRICE = "AVATAR_SPOT_PRICE"
+PRICE_CAP = "AVATAR_SPOT_PRICE_CAP"
+ON_DEMAND_PRICE = "AVATAR_SPOT_ON_DEMAND_PRICE"
+PROFILE = "AVATAR_SPOT_PROFILE"
+
+_PRICE_IS = "a price in US dollars an hour, above 0"
 
 T = TypeVar("T")
 
@@ -28,6 +35,10 @@ class SpotAttempt:
 
     `interruptions` there were before it, of `budget` that are borne; `deadline` is that of its Job; `mtbf_seconds` the
     time between interruptions that is to be expected; `seconds_before` the work of earlier attempts. None: not told.
+
+    Prices are US dollars an hour: `price` of the offering that is placed first, `on_demand_price` of the same type on
+    demand, and `price_cap` the most that any offering of the placement costs, for as long as the machine is not known.
+    `profile` is the compute profile that it was placed by.
     """
 
     number: int
@@ -37,6 +48,10 @@ class SpotAttempt:
     deadline: datetime | None = None
     mtbf_seconds: float | None = None
     seconds_before: float = 0.0
+    price: Decimal | None = None
+    price_cap: Decimal | None = None
+    on_demand_price: Decimal | None = None
+    profile: str | None = None
 
 
 def attempt_from_environment(environment: Mapping[str, str]) -> SpotAttempt | None:
@@ -67,6 +82,10 @@ def attempt_from_environment(environment: Mapping[str, str]) -> SpotAttempt | No
         deadline=read(DEADLINE_AT, _aware, "an ISO time with its zone"),
         mtbf_seconds=read(MTBF_SECONDS, _above_zero, "a number of seconds above 0"),
         seconds_before=read(SECONDS_BEFORE, _seconds, "a number of seconds") or 0.0,
+        price=read(PRICE, _price, _PRICE_IS),
+        price_cap=read(PRICE_CAP, _price, _PRICE_IS),
+        on_demand_price=read(ON_DEMAND_PRICE, _price, _PRICE_IS),
+        profile=environment.get(PROFILE) or None,
     )
 
 
@@ -88,6 +107,16 @@ def _above_zero(text: str) -> float:
     if not (seconds := _seconds(text)):
         raise ValueError(text)
     return seconds
+
+
+def _price(text: str) -> Decimal:
+    try:
+        price = Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError(text) from error
+    if not price.is_finite() or price <= 0:
+        raise ValueError(text)
+    return price
 
 
 def _aware(text: str) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from datetime import datetime
 
 from avatar_pipeline.spot.observation import Observation
 from avatar_pipeline.spot.views import Condition, ContainerView
@@ -48,11 +49,16 @@ def waiting_for(seen: Observation, reasons: frozenset[str]) -> ContainerView | N
     return next((each for each in containers if each.waiting_reason in reasons), None)
 
 
-def seconds_since_scheduled(seen: Observation) -> float:
-    """Return the seconds since the pod got its node."""
+def scheduled_at(seen: Observation) -> datetime | None:
+    """Return when the pod got its node, or when the kubelet there took it; None where neither is known."""
     said = scheduling(seen)
     at = said.at if said is not None and said.status == "True" else None
-    return seen.waited(at, seen.pod.started_at if seen.pod is not None else None)
+    return at or (seen.pod.started_at if seen.pod is not None else None)
+
+
+def seconds_since_scheduled(seen: Observation) -> float:
+    """Return the seconds since the pod got its node."""
+    return seen.waited(scheduled_at(seen))
 
 
 def pending_seconds(seen: Observation) -> float:

@@ -1,7 +1,8 @@
 """Where the next attempt of a step runs: its history, marks, the fleet and its deadline in, a placement out. Pure.
 
 The capacity type is decided first, by the strategy; then which offerings of it, by what had no capacity lately. Where
-no spot offering is left to try, an attempt that was meant for spot goes to on-demand at once.
+no spot offering is left to try, an attempt that was meant for spot goes to on-demand at once. With `spot_only` it waits
+for spot instead. To wait costs nothing: no machine runs, and each attempt is as long as its pod may be pending.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from avatar_pipeline.spot.deadline import Mode
 from avatar_pipeline.spot.mixed import Fleet, next_capacity_type, on_demand_target
 from avatar_pipeline.spot.offerings import diversify
 from avatar_pipeline.spot.situation import Marks, PlacementPolicy, Situation, Strategy, Work
+from avatar_pipeline.spot.tags import CAPACITY_TAG
 from avatar_pipeline.spot.types import Attempt, CapacityType, Ending, Offering, Placement
 
 __all__ = [
@@ -36,6 +38,8 @@ __all__ = [
 ]
 
 SPOT, ON_DEMAND = CapacityType.SPOT, CapacityType.ON_DEMAND
+_SPOT_ONLY = f"spot only (tag {CAPACITY_TAG})"
+_AGAIN = "; no capacity, tried again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def place(situation: Situation, policy: PlacementPolicy) -> Placement:
     """Decide where the next attempt runs.
 
     Raises:
-        InvalidInput: the strategy is on-demand only, and no on-demand offering suits the profile.
+        InvalidInput: no offering of the only capacity type that may be used suits the profile.
     """
     return _offered(_choice(situation, policy), situation, policy)
 
@@ -64,6 +68,8 @@ def should_move(situation: Situation, current: Attempt, policy: PlacementPolicy)
     `restarts_before_move` restarts. A step that never saved anything is not moved: it would begin anew.
     """
     work = situation.work
+    if policy.spot_only:
+        return None
     if policy.strategy is not Strategy.DEADLINE or work is None or urgency.last_progress(situation, current) is None:
         return None
     decision = urgency.while_running(situation, work, current, policy)
@@ -84,6 +90,8 @@ def while_pending(situation: Situation, current: Attempt, policy: PlacementPolic
     None where it is to go on waiting; its pending limit is another matter.
     """
     work = situation.work
+    if policy.spot_only:
+        return None
     if policy.strategy is not Strategy.DEADLINE or work is None or current.placement.capacity_type is not SPOT:
         return None
     decision = urgency.while_waiting(situation, work, current, policy)
@@ -107,8 +115,8 @@ def next_profile(history: tuple[Attempt, ...], profile: str, bigger: Callable[[s
 def interruptions(history: tuple[Attempt, ...]) -> int:
     """Return how many attempts the interruption budget has paid for.
 
-    A wait in vain on spot costs nothing, for on-demand comes next. On on-demand it does: what nobody has capacity for
-    would otherwise wait for ever.
+    A wait in vain on spot costs nothing: on-demand comes next, or spot alone is wanted and waited for. On on-demand it
+    does: what nobody has capacity for would otherwise wait for ever.
     """
     return sum(
         CONSEQUENCES[attempt.ending].budget is Budget.INTERRUPTIONS
@@ -130,6 +138,8 @@ def over_budget(history: tuple[Attempt, ...], policy: PlacementPolicy) -> bool:
 
 def _choice(situation: Situation, policy: PlacementPolicy) -> _Choice:
     history, work = situation.history, situation.work
+    if policy.spot_only:
+        return _Choice(SPOT, _SPOT_ONLY, queued=True)
     if policy.strategy is Strategy.ON_DEMAND:
         return _Choice(ON_DEMAND, "the strategy is on-demand only")
     if interruptions(history) and not budget_left(history, policy):
@@ -196,6 +206,11 @@ def _offered(choice: _Choice, situation: Situation, policy: PlacementPolicy) -> 
     if situation.unrestricted:
         return _anything(choice, situation, policy)
     if not situation.offerings(wanted):
+        if policy.spot_only:
+            raise InvalidInput(
+                f"No spot offering suits the profile {situation.profile!r}, and the run is to have {_SPOT_ONLY}.",
+                remedy=f"Use a profile that spot machines suit, or run it without the tag {CAPACITY_TAG}.",
+            )
         if policy.strategy is Strategy.ON_DEMAND:
             raise InvalidInput(
                 f"No on-demand offering suits the profile {situation.profile!r}.",
@@ -211,8 +226,8 @@ def _offered(choice: _Choice, situation: Situation, policy: PlacementPolicy) -> 
         if free:
             return _placement(ON_DEMAND, free, "no spot capacity", situation, policy)
         return _first_free((SPOT, ON_DEMAND), "no capacity anywhere; tried again", situation, policy)
-    why = choice.why if choice.queued else f"{choice.why}; no capacity, tried again"
-    return _first_free((wanted,), why, situation, policy)
+    silent = choice.queued and not policy.spot_only
+    return _first_free((wanted,), choice.why if silent else f"{choice.why}{_AGAIN}", situation, policy)
 
 
 def _anything(choice: _Choice, situation: Situation, policy: PlacementPolicy) -> Placement:
@@ -225,7 +240,8 @@ def _anything(choice: _Choice, situation: Situation, policy: PlacementPolicy) ->
     )
     if fall_back:
         return _placement(ON_DEMAND, (), "no spot capacity", situation, policy)
-    return _placement(choice.capacity_type, (), choice.why, situation, policy)
+    in_vain = policy.spot_only and not situation.to_be_had(SPOT, policy.mark_ttl)
+    return _placement(choice.capacity_type, (), f"{choice.why}{_AGAIN if in_vain else ''}", situation, policy)
 
 
 def _first_free(kinds: tuple[CapacityType, ...], why: str, situation: Situation, policy: PlacementPolicy) -> Placement:

@@ -40,6 +40,7 @@ class PlacementPolicy:
     deadline: who decides under `Strategy.DEADLINE`; decision_seconds: how often it is asked.
     restarts_before_move: a running attempt is moved to spot only after it ran for so many restarts, and if so many
         restarts' worth of work is left.
+    spot_only: never on-demand, whatever the strategy: where spot has no capacity, it is waited for.
 
     Raises:
         InvalidInput: a number out of its range.
@@ -55,6 +56,7 @@ class PlacementPolicy:
     deadline: Policy = field(default_factory=DeadlinePolicy)
     decision_seconds: float = 60.0
     restarts_before_move: float = 3.0
+    spot_only: bool = False
 
     def __post_init__(self) -> None:
         self._at_least(0, "interruptions_before_on_demand", "on_demand_base", "interruption_budget")

@@ -15,6 +15,9 @@ COMPUTE_TAG = "avatar/compute"
 """`gpu`: a pod of its own, on a machine with a GPU. Anything else, or nothing: in the run's own pod."""
 PROFILE_TAG = "avatar/profile"
 DEADLINE_TAG = "avatar/deadline-seconds"
+CAPACITY_TAG = "avatar/capacity"
+"""On a run or an op: `spot` for spot only, as a budget asks for that runs low. Nothing: as the strategy says."""
+_SPOT_ONLY = "spot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,20 @@ def gpu_op_tags(profile: str | None = None, *, deadline: timedelta | None = None
             raise InvalidInput(f"The deadline of a step is {deadline}.", remedy="Give a second or more, or none.")
         tags[DEADLINE_TAG] = str(int(deadline.total_seconds()))
     return tags
+
+
+def spot_only(capacity: str | None) -> bool:
+    """Read the tag `avatar/capacity`: whether a step runs on spot and nowhere else.
+
+    Raises:
+        InvalidInput: it has a value that means nothing.
+    """
+    if capacity is not None and capacity != _SPOT_ONLY:
+        raise InvalidInput(
+            f"The tag {CAPACITY_TAG} is {capacity!r}.",
+            remedy=f"Give {_SPOT_ONLY!r} for spot only, or leave the tag out.",
+        )
+    return capacity is not None
 
 
 def cpu_op_tags() -> dict[str, str]:

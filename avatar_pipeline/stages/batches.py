@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -12,6 +12,7 @@ from typing import Self
 
 from avatar_pipeline.errors import (
     AvatarError,
+    BudgetHold,
     DeadlinePassed,
     InvalidInput,
     NotFound,
@@ -22,6 +23,7 @@ from avatar_pipeline.errors import (
     WorkerLost,
 )
 from avatar_pipeline.ledger.messages import ClipRequest
+from avatar_pipeline.ledger.purse import hold_of
 from avatar_pipeline.ledger.records import RequestRecord
 from avatar_pipeline.settings import InvalidSettings
 from avatar_pipeline.spot.guard import Guard, Preempted
@@ -155,7 +157,9 @@ def render_batch(line: Line, batch_id: str) -> BatchResult:
         done, total = 0, _characters(requests)
         for request in requests:
             try:
-                yield request, one(request, line.guard.part(done, len(request.text), total))
+                with _paid_by(line, request):
+                    made = one(request, line.guard.part(done, len(request.text), total))
+                yield request, made
             except (*WAITING, *FINAL) as error:
                 yield request, error
             except Preempted:
@@ -203,10 +207,15 @@ def _each(line: Line, batch_id: str, asset: str, version: str, work: Work) -> Ba
         record = known.get(request.request_id)
         if record is not None and record.state == "failed":
             failed[request.request_id] = RequestFailed.of(record.error or {})
-        elif record is None or record.state != "held":
+        elif record is not None and record.state == "held":
+            continue
+        elif (record is None or record.state != "done") and (refused := _refused(line, request)) is not None:
+            held[request.request_id] = refused
+        else:
             wanted.append(request)
     line.progress(asset, len(requests) - len(wanted), len(requests))
     worked, work_in_all = 0, _characters(wanted)
+    line.meter.pays(_shares(line, wanted))
     # Closed at once if this is called off: what waits in it would be sent, and paid for, by threads that nobody hears.
     with closing(work(wanted)) as outcomes:
         for number, (request, outcome) in enumerate(outcomes, start=len(requests) - len(wanted) + 1):
@@ -220,8 +229,10 @@ def _each(line: Line, batch_id: str, asset: str, version: str, work: Work) -> Ba
             elif outcome is not None:
                 broken.append(outcome)
             line.progress(asset, number, len(requests))
+            held |= _out_of_money(line, wanted, held)
             worked += len(request.text)
             line.guard.boundary(worked, work_in_all)
+    line.meter.pays({})
     if broken:
         # After the others, which have nothing to do with it; the batch is to be run again.
         raise broken[0]
@@ -234,6 +245,38 @@ def _each(line: Line, batch_id: str, asset: str, version: str, work: Work) -> Ba
 
     recipe = Recipe(Slot.batch(batch_id, asset), version, {"manifest": manifest.key} | keys, {"failed": sorted(failed)})
     return BatchResult(produce(line, recipe, make), done, failed, held)
+
+
+def _refused(line: Line, request: ClipRequest) -> BudgetHold | None:
+    """See that a request is paid for before it is worked on; one that a budget has no room for is held now."""
+    admission = line.requests.secure(request.request_id)
+    return None if admission is None or admission.admitted else hold_of(admission)
+
+
+@contextmanager
+def _paid_by(line: Line, request: ClipRequest) -> Iterator[None]:
+    """Have a request pay for what is done in this block, the step for what comes after it."""
+    line.meter.pays(_shares(line, [request]))
+    try:
+        yield
+    finally:
+        line.meter.pays({})
+
+
+def _out_of_money(line: Line, wanted: Sequence[ClipRequest], held: Mapping[str, AvatarError]) -> dict[str, AvatarError]:
+    """Hold the requests that used up what was put aside for them and get no more; return them."""
+    exhausted = line.meter.exhausted()
+    if not exhausted:
+        return {}
+    keys = line.requests.reservations([request.request_id for request in wanted])
+    short = {name: exhausted[key] for name, key in keys.items() if key in exhausted and name not in held}
+    return {name: error for name, error in short.items() if put_off(line, name, error)}
+
+
+def _shares(line: Line, requests: Sequence[ClipRequest]) -> dict[str, int]:
+    """Return who pays for work on all of these at once: each by its text's length."""
+    keys = line.requests.reservations([request.request_id for request in requests])
+    return {keys[request.request_id]: len(request.text) for request in requests if request.request_id in keys}
 
 
 def _standing(known: Mapping[str, RequestRecord], request: ClipRequest) -> tuple[bool, int]:
@@ -250,7 +293,8 @@ def _lay_down(line: Line, request: ClipRequest) -> None:
 
     Held until now rather than for good: should we be killed between the two, it is released all the same.
     """
-    if line.requests.hold(request.request_id, "the machine is taken away", line.clock()):
+    note = "the machine is taken away"
+    if line.requests.hold(request.request_id, note, line.clock(), keep_reservation=True):
         line.requests.release(request.request_id)
 
 

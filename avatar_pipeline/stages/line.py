@@ -9,22 +9,31 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from avatar_pipeline.budget.config import Plan
+from avatar_pipeline.budget.prices import PriceList
 from avatar_pipeline.clock import Clock, utc_now
 from avatar_pipeline.errors import ConsentRevoked, NotFound, StoreCorrupt
 from avatar_pipeline.ledger.beats import Beats
+from avatar_pipeline.ledger.budgets import BudgetBook
 from avatar_pipeline.ledger.callbacks import CallbackBook
 from avatar_pipeline.ledger.charges import Charges
 from avatar_pipeline.ledger.consents import ConsentBook
 from avatar_pipeline.ledger.leases import Leases
 from avatar_pipeline.ledger.ledger import Ledger
+from avatar_pipeline.ledger.prices import PriceStore
+from avatar_pipeline.ledger.purse import Purse
 from avatar_pipeline.ledger.records import Timing
 from avatar_pipeline.ledger.requests import RequestBook
+from avatar_pipeline.ledger.spend import SpendBook
 from avatar_pipeline.ledger.voices import VoiceBook
 from avatar_pipeline.progress import Progress, silent
 from avatar_pipeline.queues.open import Queues, open_queues
 from avatar_pipeline.settings import Settings
 from avatar_pipeline.spot.cadence import Cadence
 from avatar_pipeline.spot.guard import NO_GUARD, Guard
+from avatar_pipeline.stages.estimates import Estimator
+from avatar_pipeline.stages.metering import NO_METER, Meter
+from avatar_pipeline.stages.money import Money
 from avatar_pipeline.store.artifacts import CHECKPOINTS, Artifact, ArtifactStore, Draft, Recipe, Slot
 from avatar_pipeline.store.checkpoints import BufferedCheckpoints, Checkpoints
 
@@ -33,8 +42,8 @@ from avatar_pipeline.store.checkpoints import BufferedCheckpoints, Checkpoints
 class Line:
     """All that a stage needs around it: where things are kept, what is configured, who listens.
 
-    `guard` stops long work between two chunks when the machine is taken away; `cadence` says when chunks are saved in
-    a store that is not on this machine.
+    `guard` stops long work between two chunks when the machine is taken away, or can no longer be paid for; `cadence`
+    says when chunks are saved in a store that is not on this machine. `meter` knows who pays for this step.
     """
 
     store: ArtifactStore
@@ -48,12 +57,55 @@ class Line:
     consents: ConsentBook
     queues: Queues
     settings: Settings
+    money: Money
     progress: Progress = silent
     run_id: str | None = None
     clock: Clock = utc_now
     stopwatch: Callable[[], float] = field(default=time.monotonic)
     guard: Guard = NO_GUARD
     cadence: Cadence = field(default_factory=Cadence)
+    meter: Meter = NO_METER
+
+    @property
+    def plan(self) -> Plan:
+        """The budgets."""
+        return self.money.plan
+
+    @property
+    def spend(self) -> SpendBook:
+        """What was put aside and spent."""
+        return self.money.spend
+
+    @property
+    def purse(self) -> Purse:
+        """What requests are admitted by."""
+        return self.money.purse
+
+    @property
+    def estimates(self) -> Estimator:
+        """What work may cost at most."""
+        return self.money.estimates
+
+    @property
+    def budgets(self) -> BudgetBook:
+        """Changes of limits, and alerts."""
+        return self.money.budgets
+
+    @property
+    def price_store(self) -> PriceStore:
+        """What machines cost, and did at any time."""
+        return self.money.price_store
+
+    @property
+    def prices(self) -> PriceList:
+        """What machines cost, as far as is known; looked up once a minute."""
+        return self.money.price_store.prices()
+
+    @property
+    def price_per_hour(self) -> Decimal:
+        """US dollars an hour of this machine, as far as is known."""
+        known = self.meter.price_per_hour
+        return self.settings.worker_price_per_hour if known is None else known
 
 
 @contextmanager
@@ -72,18 +124,20 @@ def open_line(
     """
     ledger = Ledger(settings.ledger.get_secret_value())
     try:
+        money = Money.open(ledger.engine, settings)
         yield Line(
             store=ArtifactStore(store or settings.store_uri, settings.scratch),
             ledger=ledger,
-            requests=RequestBook(ledger.engine, weights=settings.tenant_weights),
+            requests=RequestBook(ledger.engine, weights=settings.tenant_weights, purse=money.purse),
             callbacks=CallbackBook(ledger.engine),
             beats=Beats(ledger.engine),
             leases=Leases(ledger.engine),
-            charges=Charges(ledger.engine),
+            charges=Charges(ledger.engine, purse=money.purse),
             voices=VoiceBook(ledger.engine),
             consents=ConsentBook(ledger.engine),
             queues=open_queues(settings, ledger.engine),
             settings=settings,
+            money=money,
             progress=progress,
             run_id=run_id,
             guard=guard,
@@ -151,7 +205,7 @@ def produce(
         line.store.point(artifact)
     require_owner(line, recipe.slot)
     seconds = earlier + line.stopwatch() - start
-    price = line.settings.worker_price_per_hour
+    price = line.price_per_hour
     result = StageResult(artifact, reused, seconds, cost_of(seconds, price) + bill)
     collection, owner, asset = recipe.slot.parts
     line.ledger.record(

@@ -161,7 +161,7 @@ def make_speech(line: Line, avatar_id: str, text: str, settings: VoiceSettings =
     if (found := find_speech(line, plan)) is not None:
         return found
     start = line.stopwatch()
-    speech = say_one(providers.of(plan.voice), plan.voice, text, settings)
+    speech = say_one(providers.of(plan.voice), plan.voice, text, settings, reservation=line.meter.ticket)
     return keep_speech(line, plan, speech, line.stopwatch() - start)
 
 

@@ -67,8 +67,17 @@ def _speak(
     line: Line, providers: Providers, pieces: Sequence[_Piece]
 ) -> Generator[tuple[ClipRequest, Outcome], None, None]:
     by_key = {piece.plan.recipe.key: piece for piece in pieces}
+    # What several want to hear is paid for by the first who asked.
+    paying = line.requests.reservations([piece.requests[0].request_id for piece in pieces])
     batch = [
-        Utterance(key, piece.plan.voice, piece.plan.text, piece.plan.settings, tenant=piece.requests[0].tenant)
+        Utterance(
+            key,
+            piece.plan.voice,
+            piece.plan.text,
+            piece.plan.settings,
+            tenant=piece.requests[0].tenant,
+            reservation=paying.get(piece.requests[0].request_id),
+        )
         for key, piece in by_key.items()
     ]
     since = line.stopwatch()

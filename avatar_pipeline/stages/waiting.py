@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from avatar_pipeline.errors import AccountRefused, AvatarError, ProviderBusy, QuotaExhausted, VoiceNotReady
+from avatar_pipeline.errors import (
+    AccountRefused,
+    AvatarError,
+    BudgetHold,
+    ProviderBusy,
+    QuotaExhausted,
+    VoiceNotReady,
+)
 from avatar_pipeline.stages.line import Line
 
-WAITING = (QuotaExhausted, ProviderBusy, VoiceNotReady, AccountRefused)
-"""The provider of a voice cannot serve it now."""
+WAITING = (QuotaExhausted, ProviderBusy, VoiceNotReady, AccountRefused, BudgetHold)
+"""The provider of a voice cannot serve it now, or a budget has no room for it."""
 
 BUSY_PAUSE = timedelta(minutes=1)
 LONGEST_BUSY_PAUSE = timedelta(hours=1)
@@ -18,6 +25,8 @@ QUOTA_PAUSE = timedelta(minutes=10)
 """Where nobody says when credits are renewed."""
 ACCOUNT_PAUSE = timedelta(minutes=10)
 VERIFICATION_PAUSE = timedelta(hours=1)
+BUDGET_PAUSE = timedelta(days=1)
+"""Where only a higher limit helps; whoever raises it does not wait so long, for the budget sensor releases it."""
 
 
 def wait_until(error: AvatarError, now: datetime, *, pauses: int) -> datetime | None:
@@ -28,6 +37,8 @@ def wait_until(error: AvatarError, now: datetime, *, pauses: int) -> datetime | 
     """
     if isinstance(error, QuotaExhausted):
         return error.resets_at if error.resets_at is not None and error.resets_at > now else now + QUOTA_PAUSE
+    if isinstance(error, BudgetHold):
+        return error.retry_at if error.retry_at is not None and error.retry_at > now else now + BUDGET_PAUSE
     if isinstance(error, VoiceNotReady):
         return now + VERIFICATION_PAUSE
     if isinstance(error, AccountRefused):
@@ -44,7 +55,8 @@ def put_off(line: Line, request_id: str, error: AvatarError) -> bool:
     until = wait_until(error, line.clock(), pauses=times_put_off(line, request_id, because=ProviderBusy))
     if until is None:
         return False
-    line.requests.hold(request_id, f"{error.code}: {error.message}", until)
+    held_by = error.limit_id if isinstance(error, BudgetHold) else None
+    line.requests.hold(request_id, f"{error.code}: {error.message}", until, held_by=held_by)
     return True
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Utterance:
     """One text to be spoken by one voice. `key` is its identity: two utterances of one key are the same work.
 
-    `tenant` is whose account of credits it goes to.
+    `tenant` is whose account of credits it goes to, `reservation` what a budget has put aside for it.
     """
 
     key: str
@@ -28,6 +28,7 @@ class Utterance:
     text: str
     settings: VoiceSettings = NATURAL
     tenant: str = "default"
+    reservation: str | None = None
 
 
 Permit = Callable[[Utterance], None]
@@ -106,14 +107,22 @@ class VoiceProvider(Protocol):
         """Ask what is allowed now."""
 
 
-def say_one(provider: VoiceProvider, voice: VoiceModel, text: str, settings: VoiceSettings = NATURAL) -> Speech:
-    """Speak one text.
+def say_one(
+    provider: VoiceProvider,
+    voice: VoiceModel,
+    text: str,
+    settings: VoiceSettings = NATURAL,
+    *,
+    tenant: str = "default",
+    reservation: str | None = None,
+) -> Speech:
+    """Speak one text; see `Utterance`.
 
     Raises:
         InvalidText: the text is empty, too long, or has nothing to speak.
         AvatarError: whatever else kept it from being spoken.
     """
-    for spoken in provider.synthesize([Utterance("one", voice, text, settings)]):
+    for spoken in provider.synthesize([Utterance("one", voice, text, settings, tenant, reservation)]):
         if spoken.error is not None:
             raise spoken.error
         if spoken.speech is not None:

@@ -22,7 +22,10 @@ SCHEDULES = {
     "sweep_store_schedule": "0 4 * * 0",
     "revocation_schedule": "*/10 * * * *",
     "sweep_gpu_jobs_schedule": "*/5 * * * *",
+    "refresh_prices_schedule": "5 0 * * *",
+    "cost_report_schedule": "30 0 * * *",
 }
+WARNINGS = {"all_rendered", "one_speaker", "no_music", "matches_the_bill"}
 CLIPS = {"clip_batch_manifest", "synthesized_speech", "rendered_clips"}
 
 
@@ -50,7 +53,7 @@ def test_the_control_plane_loads_the_definitions_without_the_engine() -> None:
         "print(len(list(d.build_defs().resolve_all_asset_specs())))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "11", done.stderr
+    assert done.stdout.strip() == "13", done.stderr
 
 
 def test_loading_reads_no_setting() -> None:
@@ -63,7 +66,8 @@ def test_loading_reads_no_setting() -> None:
 
 def test_every_asset_is_there_and_described(defs: dg.Definitions) -> None:
     specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
-    assert set(specs) == AVATAR | CLIPS | {"daily_report"}
+    assert set(specs) == AVATAR | CLIPS | {"daily_report", "cost_report", "budgets"}
+    assert specs.pop("budgets").description, "told of by a sensor, not made by a step"
     for name, spec in specs.items():
         assert spec.description, name
         assert spec.kinds, name
@@ -75,6 +79,8 @@ def test_every_asset_is_there_and_described(defs: dg.Definitions) -> None:
 def test_steps_that_draw_are_tagged_for_a_gpu_and_share_its_pool(defs: dg.Definitions) -> None:
     drawing = set()
     for asset in defs.resolve_asset_graph().assets_defs:
+        if not asset.is_executable:
+            continue
         assert asset.op.tags["avatar/compute"] in {"cpu", "gpu"}
         if asset.op.tags["avatar/compute"] == "gpu":
             drawing.add(asset.key.to_user_string())
@@ -96,7 +102,7 @@ def test_the_checks_of_an_avatar_block_what_comes_after(defs: dg.Definitions) ->
     for asset in defs.resolve_asset_graph().assets_defs:
         for spec in asset.check_specs:
             # One clip that cannot be made is its request's failure, not its batch's; of a recording one may be warned.
-            assert spec.blocking == (spec.name not in {"all_rendered", "one_speaker", "no_music"}), spec.name
+            assert spec.blocking == (spec.name not in WARNINGS), spec.name
             checks[spec.name] = spec.asset_key.to_user_string()
     assert checks == {
         "source_valid": "source_video",
@@ -110,6 +116,7 @@ def test_the_checks_of_an_avatar_block_what_comes_after(defs: dg.Definitions) ->
         "clip_duration": "greeting_clip",
         "mouth_follows": "greeting_clip",
         "all_rendered": "rendered_clips",
+        "matches_the_bill": "cost_report",
     }
 
 
@@ -121,7 +128,14 @@ def test_the_voice_model_waits_for_the_consent_check(defs: dg.Definitions) -> No
 def test_everything_that_runs_by_itself_is_switched_on(defs: dg.Definitions) -> None:
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
     assert sensors == dict.fromkeys(
-        ("avatar_intake_sensor", "clip_batch_sensor", "recovery_sensor", "callback_sensor", "nightly_rebuild"),
+        (
+            "avatar_intake_sensor",
+            "clip_batch_sensor",
+            "recovery_sensor",
+            "cost_budget_sensor",
+            "callback_sensor",
+            "nightly_rebuild",
+        ),
         dg.DefaultSensorStatus.RUNNING,
     )
     schedules = {name: defs.resolve_schedule_def(name) for name in SCHEDULES}

@@ -215,3 +215,39 @@ def test_a_higher_priority_waits_for_no_more_than_the_batches_at_work(simulation
     large = [Burst("large", 2000), Burst("other", 2000, at=5.0)]
     urgent = Burst("small", 2 * LIMIT, at=50.001, priority=9)
     assert max(simulation.waits([*large, urgent], "small")) <= LIMIT / 2 + 2 * LIMIT
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    costs=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.integers(1, 50)), min_size=1, max_size=30),
+    refused=st.sets(st.integers(1, 30)),
+    room=st.integers(1, 12),
+)
+def test_what_is_refused_is_not_served_and_costs_its_tenant_nothing(
+    costs: list[tuple[str, int, int]], refused: set[int], room: int
+) -> None:
+    waiting: dict[str, list[Waiting]] = defaultdict(list)
+    for number, (tenant, avatar, cost) in enumerate(costs, 1):
+        waiting[tenant].append(Waiting(f"request-{number}", tenant, f"avatar-{avatar}", cost))
+    asked: list[str] = []
+
+    def accept(one: Waiting) -> bool:
+        asked.append(one.request_id)
+        return int(one.request_id.removeprefix("request-")) not in refused
+
+    choice = choose(
+        [Flow(tenant, 0.0, int(queue[0].request_id.removeprefix("request-"))) for tenant, queue in waiting.items()],
+        0.0,
+        room,
+        {},
+        of_flow=lambda name: waiting[name],
+        company=lambda head: [one for one in waiting[head.tenant] if one.avatar_id == head.avatar_id],
+        accept=accept,
+    )
+    served = [one for one, _ in choice.served]
+    acceptable = [number for number in range(1, len(costs) + 1) if number not in refused]
+    assert len(asked) == len(set(asked)), "each is asked about once"
+    assert len(served) == min(room, len(acceptable))
+    assert all(int(one.request_id.removeprefix("request-")) not in refused for one in served)
+    for tenant, finish in choice.finishes.items():
+        assert finish >= sum(one.cost for one in served if one.tenant == tenant)

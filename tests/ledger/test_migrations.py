@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, inspect, text
 
+from avatar_pipeline.budget.types import Amounts, Demand, Payer
 from avatar_pipeline.ledger import migrate
 from avatar_pipeline.ledger.consents import ConsentBook
 from avatar_pipeline.ledger.database import open_engine
 from avatar_pipeline.ledger.ledger import Ledger
 from avatar_pipeline.ledger.requests import RequestBook
 from avatar_pipeline.ledger.schema import Base, UtcDateTime
+from avatar_pipeline.ledger.spend import SpendBook
 from tests.ledger.desk import CONSENT, NOW, SECOND, Desk, avatar, clip
 
 
@@ -117,7 +121,7 @@ def test_migrations_make_exactly_the_declared_tables(engine: Engine) -> None:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)
         assert partial_indexes(connection) == made
-        assert len(made) == 8
+        assert len(made) == 11
 
 
 def test_what_the_first_release_wrote_is_kept(engine: Engine, url: str) -> None:
@@ -231,6 +235,57 @@ def test_going_back_to_the_second_release_keeps_its_rows(engine: Engine, url: st
     alembic(engine, "upgrade", "head")
     with engine.connect() as connection:
         assert differences(connection) == []
+
+
+def test_what_the_third_release_wrote_is_kept_and_has_no_budget(engine: Engine, url: str) -> None:
+    alembic(engine, "upgrade", "0003")
+    fill_the_second(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO charges (provider, item_key, tenant, reserved, state, created_at) "
+                "VALUES ('acme', 'item-1', 'default', '10', 'reserved', '2026-03-01 12:00:00.000000')"
+            )
+        )
+    migrate.migrate(engine)
+    with engine.connect() as connection:
+        assert differences(connection) == []
+        rows = connection.execute(text("SELECT id, held_by, reservation, admissions FROM requests ORDER BY position"))
+        assert [tuple(row) for row in rows] == [(f"clip-{name}", None, None, 0) for name in HELD]
+        assert connection.execute(text("SELECT item_key, reservation FROM charges")).all() == [("item-1", None)]
+    with open_book(url) as book:
+        assert book.admit(DEMAND).admitted
+
+
+def test_going_back_to_the_third_release_keeps_its_rows_and_forgets_money(engine: Engine, url: str) -> None:
+    desk = Desk(url)
+    desk.has("ada")
+    desk.arrive(clip(1), clip(2))
+    desk.book.hold("clip-1", "quota", NOW + SECOND)
+    desk.ledger.close()
+    with open_book(url) as book:
+        assert book.admit(DEMAND).admitted
+    alembic(engine, "downgrade", "0003")
+    with engine.connect() as connection:
+        known = {column["name"] for column in inspect(connection).get_columns("requests")}
+        assert not {"held_by", "reservation", "admissions"} & known
+        assert not {"reservations", "spend_entries", "prices"} & set(inspect(connection).get_table_names())
+        assert len(partial_indexes(connection)) == 8
+        rows = connection.execute(text("SELECT id, state FROM requests ORDER BY id")).all()
+    assert [tuple(row) for row in rows] == [("clip-1", "held"), ("clip-2", "queued")]
+    alembic(engine, "upgrade", "head")
+    with engine.connect() as connection:
+        assert differences(connection) == []
+
+
+DEMAND = Demand("clip/clip-1/0", "clip", Payer(tenant="default"), Amounts(compute=Decimal(1)))
+
+
+@contextmanager
+def open_book(url: str) -> Iterator[SpendBook]:
+    ledger = Ledger(url)
+    yield SpendBook(ledger.engine, clock=lambda: NOW)
+    ledger.close()
 
 
 def test_going_back_keeps_what_the_first_release_can_know(engine: Engine, url: str) -> None:

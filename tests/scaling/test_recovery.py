@@ -15,6 +15,7 @@ from avatar_pipeline.scaling.recovery import (
     RunSeen,
     RunStatus,
     batches_to_run,
+    is_parked,
     lost_runs,
     next_turn,
     prunable,
@@ -66,7 +67,7 @@ def test_a_run_of_which_nothing_is_known_is_not_called_lost() -> None:
 
 
 times = st.none() | st.timedeltas(timedelta(hours=-12), timedelta(hours=12)).map(lambda offset: NOW + offset)
-statuses = st.sampled_from(["queued", "starting", "started", "succeeded", "failed", "canceled"])
+statuses = st.sampled_from(["queued", "starting", "started", "succeeded", "failed", "canceled", "withdrawn"])
 seen_runs = st.lists(
     st.builds(
         RunSeen,
@@ -148,6 +149,28 @@ def test_runs_that_a_person_called_off_use_up_no_attempts() -> None:
     assert plan(*canceled, run("failed", ended=timedelta(0))).rerun == [("batch-1", 9)]
 
 
+def test_runs_that_a_budget_withdrew_park_nothing_and_use_up_nothing() -> None:
+    withdrawn = [run("withdrawn", ended=number * MINUTE, run_id=f"w-{number}") for number in range(9)]
+    assert plan(*withdrawn) == BatchRecovery([("batch-1", 0)], [], [])
+    failed = [run("failed", ended=number * MINUTE, run_id=f"r-{number}") for number in range(3)]
+    assert plan(*failed[:2], *withdrawn).rerun == [("batch-1", 2)]
+    assert plan(*failed, *withdrawn).give_up == ["batch-1"]
+
+
+def test_a_withdrawn_run_does_not_hide_that_a_person_called_off_the_one_before() -> None:
+    canceled, withdrawn = run("canceled", ended=MINUTE), run("withdrawn", ended=timedelta(0), run_id="w-1")
+    assert plan(canceled, withdrawn).parked == ["batch-1"]
+    assert is_parked([canceled, withdrawn])
+    assert not is_parked([withdrawn])
+
+
+def test_the_run_after_a_withdrawn_one_has_a_key_of_its_own() -> None:
+    """The key of the withdrawn run is known to the orchestrator, which would never run it again."""
+    failed, withdrawn = run("failed", ended=MINUTE), run("withdrawn", ended=timedelta(0), run_id="w-1")
+    assert run_key("batch-1", [failed, withdrawn]) == "batch-1:w-1"
+    assert run_key("batch-1", [withdrawn]) == "batch-1:w-1"
+
+
 batches = st.lists(
     st.builds(Open, batch_id=st.sampled_from(["batch-1", "batch-2", "batch-3"]), claimed_at=times.filter(bool)),
     unique_by=lambda batch: batch.batch_id,
@@ -178,7 +201,7 @@ def test_the_attempt_is_new_with_every_run_and_so_is_the_key_made_of_it(
 ) -> None:
     runs = {batch.batch_id: data.draw(seen_runs) for batch in open_batches}
     recovery = batches_to_run(open_batches, runs, NOW, grace=GRACE, max_attempts=3)
-    assert all(attempt == len(runs[name]) for name, attempt in recovery.rerun)
+    assert all(attempt == sum(run.status != "withdrawn" for run in runs[name]) for name, attempt in recovery.rerun)
 
 
 @given(seen_runs.filter(lambda runs: len(runs) <= 4))

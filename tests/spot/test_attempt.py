@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -20,12 +21,28 @@ FULL = {
     "AVATAR_SPOT_DEADLINE_AT": "2026-11-24T12:00:00Z",
     "AVATAR_SPOT_MTBF_SECONDS": "7200",
     "AVATAR_SPOT_SECONDS_BEFORE": "12.5",
+    "AVATAR_SPOT_PRICE": "0.4886",
+    "AVATAR_SPOT_PRICE_CAP": "3.713",
+    "AVATAR_SPOT_ON_DEMAND_PRICE": "1.006",
+    "AVATAR_SPOT_PROFILE": "gpu-small",
 }
 
 
 def test_the_whole_of_it_is_read() -> None:
     deadline = datetime(2026, 11, 24, 12, tzinfo=UTC)
-    assert attempt_from_environment(FULL) == SpotAttempt(3, 2, 10, CapacityType.ON_DEMAND, deadline, 7200.0, 12.5)
+    assert attempt_from_environment(FULL) == SpotAttempt(
+        number=3,
+        interruptions=2,
+        budget=10,
+        capacity=CapacityType.ON_DEMAND,
+        deadline=deadline,
+        mtbf_seconds=7200.0,
+        seconds_before=12.5,
+        price=Decimal("0.4886"),
+        price_cap=Decimal("3.713"),
+        on_demand_price=Decimal("1.006"),
+        profile="gpu-small",
+    )
 
 
 def test_the_first_attempt_needs_no_more_than_its_number() -> None:
@@ -50,6 +67,11 @@ def test_elsewhere_there_is_none() -> None:
         ("MTBF_SECONDS", "0"),
         ("MTBF_SECONDS", "inf"),
         ("SECONDS_BEFORE", "-3"),
+        ("PRICE", "0"),
+        ("PRICE", "cheap"),
+        ("PRICE_CAP", "-0.5"),
+        ("PRICE_CAP", "Infinity"),
+        ("ON_DEMAND_PRICE", "NaN"),
     ],
 )
 def test_what_is_not_as_the_executor_writes_it_is_named(name: str, value: str) -> None:

@@ -14,6 +14,7 @@ from avatar_pipeline.spot.placement import (
     PlacementPolicy,
     Situation,
     Strategy,
+    Work,
     budget_left,
     next_profile,
     over_budget,
@@ -21,7 +22,7 @@ from avatar_pipeline.spot.placement import (
     should_move,
     while_pending,
 )
-from avatar_pipeline.spot.types import Attempt, CapacityType, Ending, Offering, Placement
+from avatar_pipeline.spot.types import Attempt, CapacityType, Ending, Offering, Placement, Progress
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SPOT, ON_DEMAND = CapacityType.SPOT, CapacityType.ON_DEMAND
@@ -224,6 +225,50 @@ def test_only_the_deadline_strategy_moves_what_runs_or_waits() -> None:
     assert while_pending(situation(current), current, POLICY) is None
 
 
+ONLY_SPOT = replace(POLICY, spot_only=True)
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+def test_with_spot_only_no_strategy_limit_or_share_of_the_fleet_leads_to_on_demand(strategy: Strategy) -> None:
+    only = replace(ONLY_SPOT, strategy=strategy, interruptions_before_on_demand=0, on_demand_base=9)
+    placed = place(situation(*[ended(Ending.INTERRUPTED)] * POLICY.interruption_budget), only)
+    assert placed == Placement(SPOT, SPOTS, "gpu", "spot: spot only (tag avatar/capacity)")
+
+
+def test_with_spot_only_and_no_spot_capacity_spot_is_waited_for_and_the_reason_says_so() -> None:
+    marks = Marks().failed(SPOTS[1:], NOW).failed(SPOTS[:1], NOW - timedelta(seconds=60))
+    placed = place(situation(in_vain(*SPOTS), marks=marks), ONLY_SPOT)
+    assert (placed.capacity_type, set(placed.offerings)) == (SPOT, set(SPOTS))
+    assert placed.reason == "spot: spot only (tag avatar/capacity); no capacity, tried again"
+    anything = situation(ended(Ending.NO_CAPACITY), spot=(), on_demand=())
+    assert place(anything, ONLY_SPOT).reason == placed.reason
+
+
+def test_with_spot_only_what_was_not_tried_lately_comes_before_what_was_tried_in_vain() -> None:
+    assert place(situation(in_vain(*SPOTS[:3])), ONLY_SPOT).offerings == SPOTS[3:]
+
+
+def test_with_spot_only_a_profile_that_no_spot_machine_suits_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"No spot offering suits the profile 'gpu'.*avatar/capacity"):
+        place(situation(spot=()), ONLY_SPOT)
+
+
+def test_with_spot_only_however_long_a_step_waits_the_interruption_budget_does_not_pay_for_it() -> None:
+    history = tuple(in_vain(*SPOTS, at=NOW - timedelta(minutes=10 * number)) for number in range(50))
+    assert budget_left(history, ONLY_SPOT) == ONLY_SPOT.interruption_budget
+    assert place(situation(*history), ONLY_SPOT).capacity_type is SPOT
+
+
+def test_with_spot_only_no_deadline_moves_what_runs_or_waits() -> None:
+    late = Work(NOW + timedelta(minutes=1), 3600, 3600, 180)
+    only = replace(ONLY_SPOT, strategy=Strategy.DEADLINE)
+    current = Attempt(0, Placement(SPOT, SPOTS, "gpu", ""), NOW - timedelta(hours=1), progress=Progress(1, 2, 3, NOW))
+    assert should_move(situation(current, work=late), current, replace(only, spot_only=False)) is None
+    assert while_pending(situation(current, work=late), current, replace(only, spot_only=False)) is not None
+    assert should_move(situation(current, work=late), current, only) is None
+    assert while_pending(situation(current, work=late), current, only) is None
+
+
 spots = st.lists(st.sampled_from(SPOTS), unique=True).map(tuple)
 on_demands = st.lists(st.sampled_from(ON_DEMANDS), unique=True).map(tuple)
 policies = st.builds(
@@ -265,6 +310,20 @@ def test_a_placement_is_always_of_one_capacity_type_and_of_what_there_is(
     assert len(placed.offerings) <= (policy.max_offerings or len(SPOTS))
     assert placed.reason.startswith(f"{placed.capacity_type}: ")
     assert placed.profile == "gpu"
+
+
+@given(history=histories, policy=policies, strategy=st.sampled_from(Strategy), fleet=fleets, marked=spots)
+def test_with_spot_only_nothing_is_ever_placed_on_on_demand(
+    history: tuple[Attempt, ...],
+    policy: PlacementPolicy,
+    strategy: Strategy,
+    fleet: Fleet,
+    marked: tuple[Offering, ...],
+) -> None:
+    only = replace(policy, strategy=strategy, spot_only=True)
+    placed = place(situation(*history, fleet=fleet, marks=Marks().failed(marked, NOW)), only)
+    assert placed.capacity_type is SPOT
+    assert placed.offerings and set(placed.offerings) <= set(SPOTS)
 
 
 @given(history=histories, more=histories, policy=policies)

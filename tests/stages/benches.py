@@ -22,24 +22,27 @@ from avatar_pipeline.ledger.voices import VoiceBook
 from avatar_pipeline.queues.open import open_queues
 from avatar_pipeline.settings import Settings
 from avatar_pipeline.stages.line import Line
+from avatar_pipeline.stages.money import Money
 from avatar_pipeline.store.artifacts import ArtifactStore
 
 
 def make_line(folder: Path, clock: Clock, *, store: ArtifactStore | None = None, **settings: Any) -> Line:
     chosen = Settings(home=folder / "home", **settings)
     ledger = Ledger(chosen.ledger.get_secret_value(), clock=clock)
+    money = Money.open(ledger.engine, chosen, clock=clock)
     return Line(
         store=store or ArtifactStore(chosen.store_uri, chosen.scratch),
         ledger=ledger,
-        requests=RequestBook(ledger.engine, clock=clock),
+        requests=RequestBook(ledger.engine, clock=clock, purse=money.purse),
         callbacks=CallbackBook(ledger.engine, clock=clock),
         beats=Beats(ledger.engine, clock=clock),
         leases=Leases(ledger.engine, clock=clock),
-        charges=Charges(ledger.engine, clock=clock),
+        charges=Charges(ledger.engine, clock=clock, purse=money.purse),
         voices=VoiceBook(ledger.engine, clock=clock),
         consents=ConsentBook(ledger.engine, clock=clock),
         queues=open_queues(chosen, ledger.engine, clock),
         settings=chosen,
+        money=money,
         clock=clock,
     )
 

@@ -2,11 +2,11 @@
 
 from alembic import context
 
-# Any table's metadata is everybody's; this module imports all that declare any.
-from avatar_pipeline.ledger.provider_schema import LeaseRow
+from avatar_pipeline.ledger import provider_schema, spend_schema
 
-context.configure(
-    connection=context.config.attributes["connection"], target_metadata=LeaseRow.metadata, render_as_batch=True
-)
+# Any table's metadata is everybody's, once the modules that declare tables are imported.
+(metadata,) = {module.Base.metadata for module in (provider_schema, spend_schema)}
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()

@@ -80,6 +80,10 @@ class EventLog:
             self._chains[run.run_id] = chain
         return self._chains[run.run_id]
 
+    def steps(self, run_id: str) -> list[str]:
+        """Return the steps of a run that have attempts."""
+        return sorted(key for key, step in self._read(run_id).steps.items() if step.records)
+
     def records(self, run_id: str, step_key: str) -> list[history.Record]:
         """Return what is known of a step's attempts in one run."""
         return list(self._read(run_id).steps[step_key].records)

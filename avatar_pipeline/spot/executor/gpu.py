@@ -26,7 +26,7 @@ from avatar_pipeline.spot.executor.local import step_of
 from avatar_pipeline.spot.executor.looking import Look, look_at
 from avatar_pipeline.spot.executor.market import Market
 from avatar_pipeline.spot.placement import next_profile, place, should_move, while_pending
-from avatar_pipeline.spot.types import Attempt, Ending
+from avatar_pipeline.spot.types import Attempt, CapacityType, Ending
 
 _LINGERING = timedelta(seconds=20)
 """How long a pod may still be there after its step has said its last word: it saves its log."""
@@ -37,13 +37,17 @@ _SECONDS_FOR_THE_LAST = 10.0
 
 @dataclass(slots=True)
 class Live:
-    """An attempt that runs, or waits for the API server to take its Job (`manifest` is there until it has)."""
+    """An attempt that runs, or waits for the API server to take its Job (`manifest` is there until it has).
+
+    `machine_since`: when its pod got a node, which is paid for from then on; `started_at`: when it began to run.
+    """
 
     attempt: Attempt
     job: str
     namespace: str
     manifest: Manifest | None = None
     seen: Seen = field(default_factory=Seen)
+    machine_since: datetime | None = None
     started_at: datetime | None = None
     moving: bool = False
     refused_at: datetime | None = None
@@ -220,7 +224,7 @@ class GpuSteps:
         yield from self._stock.launch_step(context)
         manifest, namespace = self._taken()
         situation = self._market.situation(step, run, history, profile, self._clock(), namespace=namespace)
-        placement = place(situation, self._policy)
+        placement = place(situation, launching.policy_of(step, run, self._policy))
         attempt = Attempt(records.next_number(history), placement, situation.now)
         manifest = launching.amended(
             manifest,
@@ -230,6 +234,7 @@ class GpuSteps:
             history=history,
             own=own,
             profile=profile,
+            prices=self._market.prices(placement),
             budget=self._policy.interruption_budget,
         )
         live = Live(attempt, manifest["metadata"]["name"], namespace, manifest)
@@ -310,10 +315,11 @@ class GpuSteps:
         profile = self._market.profile_or_default(live.attempt.placement.profile)
         situation = self._market.situation(step, run, history, profile, self._clock(), namespace=live.namespace)
         current = replace(live.attempt, progress=history[-1].progress if history else None)
+        policy = launching.policy_of(step, run, self._policy)
         if pending:
-            better = while_pending(situation, current, self._policy)
+            better = while_pending(situation, current, policy)
             return None if better is None else Verdict(Ending.NO_CAPACITY, better.reason, live.seen)
-        better = should_move(situation, current, self._policy)
+        better = should_move(situation, current, policy)
         if better is not None:
             # It saves its work and says so; the next attempt does not begin beside it.
             events.say(step, f"Attempt {live.attempt.number} is told to go, for {better.reason}")
@@ -332,6 +338,7 @@ class GpuSteps:
             deleted_by_us=live.moving,
         )
         live.seen = look.seen
+        live.machine_since = live.machine_since or look.machine_since
         live.started_at = live.started_at or look.started_at
         return look
 
@@ -347,6 +354,8 @@ class GpuSteps:
     ) -> None:
         key, now = step.step.key, self._clock()
         told = self._log.attempts(context.dagster_run, key)
+        paid_as = live.seen.capacity_type or live.attempt.placement.capacity_type
+        on_demand = self._market.price(CapacityType.ON_DEMAND, live.seen)
         attempt = replace(
             live.attempt,
             ending=ending,
@@ -354,12 +363,21 @@ class GpuSteps:
             instance_type=live.seen.instance_type,
             zone=live.seen.zone,
             seconds=None if live.started_at is None else (now - live.started_at).total_seconds(),
-            price=self._market.price(live.attempt.placement, live.seen),
+            price=self._market.price(paid_as, live.seen),
             progress=next((one.progress for one in told if one.number == live.attempt.number), None),
         )
         attempt = replace(attempt, lost_seconds=records.work_lost(attempt))
         said = f"Attempt {attempt.number} {ending.value.replace('_', ' ')}" + (f": {reason}" if reason else "")
-        events.write(step, said, records.ended(attempt, reason=reason, job=live.job), **launching.shown(attempt))
+        record = records.ended(
+            attempt,
+            reason=reason,
+            job=live.job,
+            asset=launching.asset_of(step),
+            capacity_type=paid_as.value,
+            on_demand_price=None if on_demand is None else str(on_demand),
+            machine_since=None if live.machine_since is None else live.machine_since.isoformat(),
+        )
+        events.write(step, said, record, **launching.shown(attempt))
         self._market.note(attempt)
         self._live.pop(key, None)
         self._outcomes[key] = Outcome(ending)

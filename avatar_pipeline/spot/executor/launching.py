@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -17,7 +18,8 @@ from avatar_pipeline.spot.executor.door import Manifest
 from avatar_pipeline.spot.intervals import interruption_mtbf
 from avatar_pipeline.spot.labels import step_labels
 from avatar_pipeline.spot.manifests import amend
-from avatar_pipeline.spot.placement import interruptions
+from avatar_pipeline.spot.placement import PlacementPolicy, interruptions
+from avatar_pipeline.spot.prices import PlacementPrices
 from avatar_pipeline.spot.profiles import ComputeProfile
 from avatar_pipeline.spot.types import Attempt, Placement
 
@@ -67,6 +69,15 @@ def asset_of(step: IStepContext) -> str | None:
     return names[0] if names else None
 
 
+def policy_of(step: IStepContext, run: dg.DagsterRun, policy: PlacementPolicy) -> PlacementPolicy:
+    """Return the policy that a step is placed by: the executor's, but spot only where its tags or its run's say so.
+
+    Raises:
+        InvalidInput: the tag says something else.
+    """
+    return replace(policy, spot_only=policy.spot_only or tags.spot_only(tag(step, run, tags.CAPACITY_TAG)))
+
+
 def paid_by_retry_policy(history: tuple[Attempt, ...]) -> int:
     """Return how many attempts the op's RetryPolicy pays for: those that its code, image or deadline ended."""
     return sum(
@@ -107,6 +118,7 @@ def amended(
     history: tuple[Attempt, ...],
     own: tuple[Attempt, ...],
     profile: ComputeProfile,
+    prices: PlacementPrices,
     budget: int,
 ) -> Manifest:
     """Return the Job that Dagster made for a step, with this attempt's placement, labels and variables in it.
@@ -128,6 +140,7 @@ def amended(
         attempt.number,
         history,
         placement,
+        prices,
         interrupted=interruptions(own),
         budget=budget,
     )
@@ -139,6 +152,7 @@ def environment(
     number: int,
     history: tuple[Attempt, ...],
     placement: Placement,
+    prices: PlacementPrices,
     *,
     interrupted: int,
     budget: int,
@@ -150,7 +164,12 @@ def environment(
         told.BUDGET: str(budget),
         told.CAPACITY: placement.capacity_type.value,
         told.MTBF_SECONDS: f"{interruption_mtbf(history):.0f}",
+        told.PRICE_CAP: format(prices.cap, "f"),
+        told.PROFILE: placement.profile,
     }
+    for name, price in ((told.PRICE, prices.first), (told.ON_DEMAND_PRICE, prices.on_demand)):
+        if price is not None:
+            values[name] = format(price, "f")
     saved = [attempt.progress for attempt in history if attempt.progress is not None]
     if saved:
         values[told.SECONDS_BEFORE] = f"{saved[-1].seconds:.3f}"

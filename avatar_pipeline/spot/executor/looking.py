@@ -7,6 +7,7 @@ from datetime import datetime
 
 from avatar_pipeline.spot.classification import Limits, Observation, Seen
 from avatar_pipeline.spot.executor.door import ApiRefused, Door
+from avatar_pipeline.spot.facts import scheduled_at
 from avatar_pipeline.spot.types import Attempt
 from avatar_pipeline.spot.views import EventView, NodeView, event_view, job_view, node_view, pod_view
 
@@ -23,6 +24,11 @@ class Look:
         """Whether the pod waits for a node."""
         pod = self.observation.pod
         return pod is not None and pod.phase == "Pending" and pod.node is None
+
+    @property
+    def machine_since(self) -> datetime | None:
+        """When the pod got its machine; None as long as it has none."""
+        return scheduled_at(self.observation)
 
     @property
     def started_at(self) -> datetime | None:

@@ -20,6 +20,7 @@ from avatar_pipeline.spot.executor.keeping import finished
 from avatar_pipeline.spot.intervals import remaining_seconds
 from avatar_pipeline.spot.offerings import MarkPolicy, Marks, rank, suitable
 from avatar_pipeline.spot.placement import Fleet, Situation, Strategy, Work
+from avatar_pipeline.spot.prices import PlacementPrices, prices_of
 from avatar_pipeline.spot.profiles import ComputeProfile
 from avatar_pipeline.spot.tags import wishes
 from avatar_pipeline.spot.types import Attempt, CapacityType, Offering, Placement
@@ -70,11 +71,14 @@ class Market:
                 got = Offering(attempt.instance_type, attempt.zone, attempt.placement.capacity_type)
                 self._marks = self._marks.worked(got)
 
-    def price(self, placement: Placement, seen: Seen) -> Decimal | None:
-        """Return US dollars an hour of what an attempt ran on; None where that was not seen."""
+    def prices(self, placement: Placement) -> PlacementPrices:
+        """Return what a placement costs before it is known what it runs on."""
+        return prices_of(placement, self._prices)
+
+    def price(self, capacity_type: CapacityType, seen: Seen) -> Decimal | None:
+        """Return US dollars an hour of the machine that an attempt ran on, paid for in this way; None if unseen."""
         if seen.instance_type is None:
             return None
-        capacity_type = seen.capacity_type or placement.capacity_type
         return self._prices.per_hour(Offering(seen.instance_type, seen.zone or "", capacity_type))
 
     def situation(

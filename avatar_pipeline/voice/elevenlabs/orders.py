@@ -52,6 +52,7 @@ def job_of(utterance: Utterance, model: Model, *, seed: int, permit: Permit = al
             seed=seed,
             model=model,
             tenant=utterance.tenant,
+            reservation=utterance.reservation,
             address=address_of(
                 version=VERSION,
                 voice=voice_key,

@@ -62,6 +62,7 @@ class ChargeBook(Protocol):
         tenant: str,
         available: Decimal | None,
         available_at: datetime | None = None,
+        reservation: str | None = None,
     ) -> Charge: ...
     def sent(self, provider: str, item_key: str) -> bool: ...  # noqa: D102
     def settle(self, provider: str, item_key: str, credits: Decimal, *, request_id: str | None) -> bool: ...  # noqa: D102

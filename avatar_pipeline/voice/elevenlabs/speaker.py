@@ -187,7 +187,8 @@ class Speaker:
         def reserve() -> None:
             nonlocal is_ours
             order.permit()
-            is_ours = self._till.reserve(item_key, credits, tenant=order.tenant).state == "reserved"
+            charge = self._till.reserve(item_key, credits, tenant=order.tenant, reservation=order.reservation)
+            is_ours = charge.state == "reserved"
             if not is_ours:
                 raise _Overtaken
 

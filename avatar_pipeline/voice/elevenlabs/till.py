@@ -82,26 +82,40 @@ class Till:
         """
         return self.subscription(older_than=_FRESH)[1].resets_at
 
-    def reserve(self, item_key: str, credits: Decimal, *, tenant: str) -> Charge:
+    def reserve(self, item_key: str, credits: Decimal, *, tenant: str, reservation: str | None = None) -> Charge:
         """Put credits aside; see `Charges.reserve`.
 
         Raises:
             QuotaExhausted: the account has not so many left; says until when. Nothing is sent then.
+            BudgetHold: the budget's `reservation` has not so many left, and gets no more. Nothing is sent then.
             ProviderFailure: the account cannot be asked what it has left.
         """
         try:
-            return self._reserve(item_key, credits, tenant, self.subscription())
+            return self._reserve(item_key, credits, tenant, reservation, self.subscription())
         except QuotaExhausted:
             seen = self.subscription(older_than=_FRESH)
         try:
-            return self._reserve(item_key, credits, tenant, seen)
+            return self._reserve(item_key, credits, tenant, reservation, seen)
         except QuotaExhausted as error:
             raise QuotaExhausted(error.message, remedy=error.remedy, resets_at=seen[1].resets_at) from None
 
-    def _reserve(self, item_key: str, credits: Decimal, tenant: str, seen: tuple[datetime, Subscription]) -> Charge:
+    def _reserve(
+        self,
+        item_key: str,
+        credits: Decimal,
+        tenant: str,
+        reservation: str | None,
+        seen: tuple[datetime, Subscription],
+    ) -> Charge:
         at, account = seen
         return self._charges.reserve(
-            NAME, item_key, credits, tenant=tenant, available=account.credits_left, available_at=at
+            NAME,
+            item_key,
+            credits,
+            tenant=tenant,
+            available=account.credits_left,
+            available_at=at,
+            reservation=reservation,
         )
 
     def known(self, item_key: str) -> Charge | None:

@@ -30,6 +30,7 @@ class Order:
     seed: int
     model: Model
     tenant: str
+    reservation: str | None
     address: str
     permit: Callable[[], None]
 

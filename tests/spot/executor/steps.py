@@ -61,7 +61,14 @@ def count(context: dg.OpExecutionContext) -> str:
     chunks, seconds = int(plan["chunks"]), float(plan["seconds"])
     attempt = spot_attempt()
     number = attempt.number if attempt else 0
-    _log("start", saved=_saved(), capacity=str(attempt.capacity) if attempt else None, retry=context.retry_number)
+    _log(
+        "start",
+        saved=_saved(),
+        capacity=str(attempt.capacity) if attempt else None,
+        retry=context.retry_number,
+        prices=[str(attempt.price), str(attempt.on_demand_price), str(attempt.price_cap)] if attempt else None,
+        profile=attempt.profile if attempt else None,
+    )
     how = dict(plan.get("attempts", {})).get(str(number))
     with preemption_guard(context) as guard:
         for chunk in range(_saved(), chunks):

@@ -28,6 +28,26 @@ def test_without_spot_capacity_the_step_goes_on_demand_at_once(spot: Bench) -> N
     assert "no spot capacity" in spot.attempts(run)[1].placement.reason
 
 
+def test_a_run_that_is_to_have_spot_only_waits_for_spot_and_pays_nothing_for_it(spot: Bench) -> None:
+    spot.plan(chunks=3)
+    spot.cluster.withhold({"karpenter.sh/capacity-type": "spot"})
+    run = spot.launch(pending_seconds=1, interruption_budget=0, tags={"avatar/capacity": "spot"})
+    spot.until(lambda: len(spot.attempts(run)) > 2, what="a third attempt")
+    spot.cluster.restore({"karpenter.sh/capacity-type": "spot"})
+    assert spot.wait(run) is SUCCESS, spot.story()
+    *waits, last = endings(spot, run)
+    assert set(waits) == {(Ending.NO_CAPACITY, SPOT)} and last == (Ending.SUCCEEDED, SPOT)
+    assert "spot only (tag avatar/capacity); no capacity, tried again" in spot.attempts(run)[1].placement.reason
+
+
+def test_a_run_whose_capacity_tag_means_nothing_fails_and_says_what_it_may_be(spot: Bench) -> None:
+    spot.plan(chunks=3)
+    run = spot.launch(tags={"avatar/capacity": "cheap"})
+    assert spot.wait(run) is FAILURE
+    assert "avatar/capacity is 'cheap'" in spot.failure(run)
+    assert spot.step_jobs() == []
+
+
 def test_a_node_that_is_lost_while_the_pod_starts_is_an_interruption(spot: Bench) -> None:
     spot.plan(chunks=3)
     spot.cluster.start_delay("gpu:1", 30)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timedelta
+from decimal import Decimal
 
 import dagster as dg
 import pytest
 
+from avatar_pipeline.spot.catalog import TablePrices, by_name
+from avatar_pipeline.spot.executor.events import EventLog
+from avatar_pipeline.spot.prices import prices_of
 from avatar_pipeline.spot.types import CapacityType, Ending
 from tests.spot.executor.harness import Bench
 
@@ -54,6 +59,25 @@ def test_three_interruptions_with_notice_resume_each_time_and_go_on_demand_after
     ended = spot.attempts(run)
     assert [attempt.instance_type for attempt in ended[2:]] == ["g5.xlarge", "g5.xlarge"]
     assert all(attempt.price and attempt.seconds for attempt in ended[2:])
+
+
+def test_a_pod_is_told_what_its_placement_costs_and_the_record_of_its_end_what_its_machine_does(spot: Bench) -> None:
+    spot.plan(chunks=2)
+    run = spot.launch()
+    assert spot.wait(run) is SUCCESS, spot.story()
+    (start,) = spot.said("start")
+    (attempt,) = spot.attempts(run)
+    told = prices_of(attempt.placement, TablePrices())
+    assert start.more["prices"] == [str(told.first), str(told.on_demand), str(told.cap)]
+    assert start.more["profile"] == "gpu-small"
+    record = EventLog(spot.instance).records(run.run_id, "count")[-1]
+    on_demand = by_name(str(attempt.instance_type))
+    assert attempt.price is not None and on_demand is not None
+    assert attempt.price < on_demand.on_demand == Decimal(record["on_demand_price"])
+    assert record["capacity_type"] == "spot"
+    assert (
+        attempt.placed_at - timedelta(seconds=1) <= datetime.fromisoformat(record["machine_since"]) < attempt.ended_at
+    )
 
 
 def test_kills_without_notice_resume_each_time_and_lose_a_chunk_at_most(spot: Bench) -> None:

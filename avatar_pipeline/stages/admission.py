@@ -1,0 +1,86 @@
+"""Which of the waiting clips their budgets can pay for: the others are held, and let go again as soon as there is room.
+
+The gate itself is where a batch claims: there money is put aside, exactly. What is done here saves the batches that
+would be opened for nothing, and shows at a glance what waits for money. It keeps nothing in mind: it is worked out anew
+each time from what the ledger says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from avatar_pipeline.budget.config import Limit
+from avatar_pipeline.budget.gate import decide
+from avatar_pipeline.budget.types import Admission, Payer, Standing, lines
+from avatar_pipeline.errors import BudgetHold
+from avatar_pipeline.ledger.messages import ClipRequest
+from avatar_pipeline.ledger.purse import hold_of
+from avatar_pipeline.stages.line import Line
+
+LOOKED_AT = 500
+"""Clips of each kind, waiting and held, that are looked at in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """How many clips were held and released just now, and how many of those looked at can be paid for."""
+
+    held: int
+    released: int
+    affordable: int
+
+
+def sift(line: Line, *, limit: int = LOOKED_AT) -> Sifted:
+    """Hold waiting clips that their budgets cannot pay for, release held ones that they can; urgent and old ones first.
+
+    Each is reckoned with what those before it will take.
+    """
+    waiting = line.requests.waiting_clips(limit)
+    blocked = line.requests.held_by_budget(limit)
+    if not blocked and not line.plan.rules:
+        return Sifted(0, 0, len(waiting))
+    outlook = _Outlook(line)
+    voices = line.ledger.voices_of({row.request.avatar_id for row in (*waiting, *blocked)})
+    held = released = affordable = 0
+    for row in sorted((*waiting, *blocked), key=lambda row: (-row.request.priority, row.position)):
+        request = row.request
+        admission = outlook.admit(request, voices.get(request.avatar_id, ""))
+        affordable += admission.admitted
+        if admission.admitted and row.is_held:
+            released += line.requests.release(request.request_id)
+        elif not admission.admitted and not row.is_held:
+            error = hold_of(admission)
+            held += line.requests.hold_for_budget(request.request_id, error, line.clock())
+    return Sifted(held, released, affordable)
+
+
+def hold_all(line: Line, request_ids: Sequence[str], error: BudgetHold) -> int:
+    """Hold requests whose step may not begin; return how many."""
+    return sum(line.requests.hold_for_budget(request_id, error, line.clock()) for request_id in request_ids)
+
+
+class _Outlook:
+    """How the limits will stand when those that were looked at so far have been admitted."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._now = line.clock()
+        self._known: dict[Payer, list[tuple[Limit, Standing]]] = {}
+        self._promised: dict[str, Standing] = {}
+
+    def admit(self, request: ClipRequest, voice: str) -> Admission:
+        """Say what the gate would say, and reckon with it from then on."""
+        demand = self._line.purse.demand(request, voice)
+        payer = replace(demand.payer, request_id=None)
+        if payer not in self._known:
+            self._known[payer] = self._line.spend.standings(payer)
+        standings = [(limit, self._promised.get(now.limit_id, now)) for limit, now in self._known[payer]]
+        admission = decide(demand, standings, self._now, timezone=self._line.plan.timezone)
+        if admission.admitted:
+            asked = lines(demand.payer, demand.amounts)
+            for _, standing in standings:
+                more = asked.get((standing.scope, standing.unit))
+                if more:
+                    self._promised[standing.limit_id] = replace(standing, reserved=standing.reserved + more)
+        return admission
