@@ -12,13 +12,18 @@ import dagster as dg
 from filelock import FileLock
 
 from avatar_pipeline.definitions import build_defs
-from avatar_pipeline.errors import AvatarError, Interrupted
+from avatar_pipeline.errors import AvatarError, Interrupted, WorkerLost
 from avatar_pipeline.forgetting import forget_runs_of
+from avatar_pipeline.observing import collect
 from avatar_pipeline.settings import Settings
+from avatar_pipeline.stages.line import open_line
+from avatar_pipeline.stages.reconcile import reconcile
 
 PROCESS_TAG = "avatar/process"
 BUILD_AVATAR = "build_avatar"
 MAKE_CLIP_BATCH = "make_clip_batch"
+SAY = "say-"
+"""How the requests begin that `avatar say` makes, and waits for."""
 CHECK_FAILED = "check_failed"
 _PARTITIONS = {BUILD_AVATAR: "avatars", MAKE_CLIP_BATCH: "clip_batches"}
 
@@ -58,7 +63,7 @@ def run_job(settings: Settings, job: str, partition_key: str) -> None:
         Interrupted: the user called it off.
     """
     with open_instance(settings) as instance:
-        _fail_runs_of_dead_processes(instance)
+        _settle_the_dead(instance, settings, _fail_runs_of_dead_processes(instance))
         instance.add_dynamic_partitions(_PARTITIONS[job], [partition_key])
         result = (
             build_defs()
@@ -128,14 +133,34 @@ def _what_went_wrong(result: dg.ExecuteInProcessResult, settings: Settings) -> A
     return RunFailed("The run failed before any step.", remedy=f"See run {result.run_id} in the UI.")
 
 
-def _fail_runs_of_dead_processes(instance: dg.DagsterInstance) -> None:
+def _settle_the_dead(instance: dg.DagsterInstance, settings: Settings, batches: Sequence[str]) -> None:
+    """Settle what killed processes spent, and end what nobody waits for any more: the money put aside for it is free.
+
+    No sensor does that where nothing but the command line runs.
+    """
+    with open_line(settings) as line:
+        for batch_id in batches:
+            for record in line.requests.list(batch_id=batch_id, states=("queued", "claimed", "running", "held")):
+                if record.request.request_id.startswith(SAY):
+                    told = f"The command that asked for {record.request.request_id} was killed."
+                    line.requests.fail(record.request.request_id, WorkerLost(told, remedy="Call it again."))
+        reconcile(line, collect(instance, line))
+
+
+def _fail_runs_of_dead_processes(instance: dg.DagsterInstance) -> list[str]:
     """Close runs that this command started and that were killed, and give back the pool slots they held.
+
+    Return the batches that they were at.
 
     No daemon watches a run inside the command line's process, so the next one does.
     """
+    batches: list[str] = []
     unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
     for run in instance.get_runs(unfinished):
         host, _, pid = run.tags.get(PROCESS_TAG, "").partition(":")
         if host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists():
             instance.report_run_failed(run, message=f"Its process {pid} is gone.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            if run.job_name == MAKE_CLIP_BATCH:
+                batches.append(run.tags.get("dagster/partition", ""))
+    return batches

@@ -6,8 +6,9 @@ from typing import Self
 
 import dagster as dg
 
-from avatar_pipeline.errors import BudgetHold
+from avatar_pipeline.errors import AvatarError, BudgetHold
 from avatar_pipeline.progress import Progress, listener
+from avatar_pipeline.scaling.recovery import WITHDRAWN_TAG
 from avatar_pipeline.settings import read_settings
 from avatar_pipeline.spot.attempt import SpotAttempt
 from avatar_pipeline.spot.cadence import Cadence
@@ -61,7 +62,7 @@ class LineResource(dg.ConfigurableResource):
                 guard=guard,
                 cadence=cadence,
             ) as line,
-            _paid(line, _step(context), attempt) as paid,
+            _paid(context, line, _step(context), attempt) as paid,
         ):
             yield paid
 
@@ -73,19 +74,23 @@ class LineResource(dg.ConfigurableResource):
 
 
 @contextmanager
-def _paid(line: Line, step: Step, attempt: SpotAttempt | None) -> Iterator[Line]:
-    """Meter a step; where a budget has no room for it, hold whoever asked for it and say so."""
+def _paid(context: dg.AssetExecutionContext, line: Line, step: Step, attempt: SpotAttempt | None) -> Iterator[Line]:
+    """Meter a step; where a budget has no room for it, hold whoever asked for it and say so.
+
+    The run's tag says that it ends for lack of money, so that nobody counts it as a failure.
+    """
     begun = False
     try:
         with paid_step(line, step, attempt) as metered:
             begun = True
             yield metered
-    except BudgetHold as error:
-        if begun:
+    except AvatarError as error:
+        if begun or not (isinstance(error, BudgetHold) or error is line.money.broken):
             raise
-        held = hold_step(line, step, error)
+        held = hold_step(line, step, error) if isinstance(error, BudgetHold) else 0
+        context.instance.add_run_tags(context.run_id, {WITHDRAWN_TAG: "budget"})
         raise dg.Failure(
-            f"{error} Held until then: {held} requests.",
+            f"{error} Held until then: {held} requests." if held else str(error),
             metadata={**error.as_dict(), "exit_code": error.exit_code},
             allow_retries=False,
         ) from error

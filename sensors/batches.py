@@ -38,6 +38,8 @@ def clip_batch_sensor(context: dg.SensorEvaluationContext, line: LineResource) -
         decision = decide(measured, capacity_policy(bench))
         now = bench.clock()
         # What is in the queue and not in the ledger yet is nobody's: the budget sensor takes it in, and holds it.
+        if bench.money.broken is not None:
+            return dg.SensorResult(skip_reason=f"No batch is opened. {bench.money.broken}")
         refused = batch_refused(bench) if decision.open else None
         if decision.open and refused is None and not measured.waiting:
             refused = all_stopped(bench)

@@ -11,6 +11,8 @@ import dagster as dg
 
 from assets.budgets import budgets
 from assets.jobs import build_avatar, make_clip_batch
+from avatar_pipeline.observing import collect
+from avatar_pipeline.scaling.recovery import WITHDRAWN_TAG
 from avatar_pipeline.stages.admission import sift
 from avatar_pipeline.stages.budget_watch import Outlook, Watched, batch_refused, watch
 from avatar_pipeline.stages.build_budget import release_avatars
@@ -20,8 +22,7 @@ from avatar_pipeline.stages.reconcile import reconcile
 from avatar_pipeline.stages.standing_down import StoodDown, stand_down_avatars, stand_down_batches
 from resources.line import LineResource
 from sensors.intake import REQUEST_TAG
-from sensors.observed import collect
-from sensors.runs import IN_FLIGHT, PARTITION_TAG, WITHDRAWN_TAG
+from sensors.runs import IN_FLIGHT, PARTITION_TAG
 
 OBSERVED_EVERY_SECONDS = 15 * 60
 MESSAGES_A_TICK = 1000

@@ -42,6 +42,8 @@ def avatar_intake_sensor(context: dg.SensorEvaluationContext, line: LineResource
     with line.look() as bench:
         taken = drain(bench, "avatar", limit=MESSAGES_A_TICK)
         waiting = waiting_requests(bench)
+        if bench.money.broken is not None:
+            return dg.SensorResult(skip_reason=f"No avatar is begun. {bench.money.broken}")
         builds = Builds(bench)
         for begun in avatars_of(waiting):
             if begun.avatar_id in busy:

@@ -6,14 +6,12 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from avatar_pipeline.budget.types import Degraded
-from avatar_pipeline.scaling.recovery import RunSeen, RunStatus
+from avatar_pipeline.scaling.recovery import WITHDRAWN_TAG, RunSeen, RunStatus
 from avatar_pipeline.spot.tags import CAPACITY_TAG
 
 PARTITION_TAG = "dagster/partition"
 PRIORITY_TAG = "dagster/priority"
 WILL_RETRY_TAG = "dagster/will_retry"
-WITHDRAWN_TAG = "avatar/withdrawn"
-"""Why a run was taken out of the queue before it began: `budget`."""
 ASSET_JOB = "__ASSET_JOB"
 """What Dagster calls the runs of backfills, and of assets that were chosen in the UI."""
 WAITING = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED]
@@ -75,6 +73,9 @@ def _status(record: dg.RunRecord) -> RunStatus:
     run = record.dagster_run
     # The queue may have let it go just when it was taken out: then it began, and who stopped it was a person.
     if run.status == dg.DagsterRunStatus.CANCELED and WITHDRAWN_TAG in run.tags and record.start_time is None:
+        return "withdrawn"
+    # A step that may not begin for lack of money ends its run, which is nobody's fault.
+    if run.status == dg.DagsterRunStatus.FAILURE and WITHDRAWN_TAG in run.tags:
         return "withdrawn"
     return _STATUS.get(run.status, "failed")
 

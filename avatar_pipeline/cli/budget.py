@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import getpass
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
@@ -51,7 +53,7 @@ def show(
     for name, value in (("tenant", tenant), ("avatar", avatar)):
         if value is not None:
             require_slug(value, name)
-    with open_line() as line, console.interruptible():
+    with _open() as line, console.interruptible():
         found = standings_of(line, tenant=tenant, avatar=avatar)
         each = each_rules(line)
         kept, more = budget_lines(line, found[:limit]), len(found[limit:])
@@ -97,7 +99,7 @@ def set_(
             "Give either an AMOUNT or --clear.",
             remedy="Such as: avatar budget set everything/day 250 --reason 'A launch'.",
         )
-    with open_line() as line, console.interruptible():
+    with _open() as line, console.interruptible():
         if amount is None:
             changed = line.budgets.clear(limit_id, who=_who(who), reason=reason)
         else:
@@ -123,7 +125,7 @@ def override(
             raise InvalidInput(
                 "--revoke ends an override, and goes with nothing but --reason.", remedy="Call it alone."
             )
-        with open_line() as line, console.interruptible():
+        with _open() as line, console.interruptible():
             of_limit = line.budgets.revoke(revoke, who=_who(who), reason=reason)
             _say_changed(
                 line, of_limit, {"override_id": revoke, "revoked": True}, f"Revoked {revoke}. ", as_json=as_json
@@ -134,7 +136,7 @@ def override(
             "An override has a LIMIT, --add, and one of --for and --until.",
             remedy="Such as: avatar budget override everything/day --add 50 --for 2h --reason 'A demo'.",
         )
-    with open_line() as line, console.interruptible():
+    with _open() as line, console.interruptible():
         end = _end(for_, until, line.clock())
         override_id = line.budgets.override(limit_id, _amount(add, "--add"), until=end, who=_who(who), reason=reason)
         told = f"Override {override_id}, until {moment(end, line.plan.timezone)}. "
@@ -147,7 +149,7 @@ def explain(
 ) -> None:
     """Say which budget holds a request, by which figures, and when it is tried again; or what it costs."""
     require_slug(request_id, "request id")
-    with open_line() as line, console.interruptible():
+    with _open() as line, console.interruptible():
         explained = explain_request(line, request_id)
         timezone = line.plan.timezone
     if as_json:
@@ -168,7 +170,7 @@ def alerts(
     as_json: AsJson = False,
 ) -> None:
     """List the thresholds that were crossed, the latest first, and whether somebody was told."""
-    with open_line() as line, console.interruptible():
+    with _open() as line, console.interruptible():
         found = line.budgets.alerts(line.clock() - timedelta(days=days), limit)
         webhooks = {
             alert: next(iter(line.callbacks.list(request_id=alert.callback_name, limit=1)), None) for alert in found
@@ -188,7 +190,7 @@ def changes(
     as_json: AsJson = False,
 ) -> None:
     """List every change that was ever made to the limits: who, when, why."""
-    with open_line() as line, console.interruptible():
+    with _open() as line, console.interruptible():
         found = line.budgets.changes(limit_id)
         if limit_id is not None and not found:
             require_limit(line.plan, limit_id)
@@ -199,6 +201,14 @@ def changes(
         console.print_table(tables.changes_table(found, timezone, now))
     else:
         console.out.print("Nothing was ever changed: the file's limits are in force.")
+
+
+@contextmanager
+def _open() -> Iterator[Line]:
+    """Open the line, if the file of budgets can be used."""
+    with open_line() as line:
+        line.money.require_plan()
+        yield line
 
 
 def _say_changed(line: Line, limit_id: str, facts: dict[str, object], told: str, *, as_json: bool) -> None:

@@ -104,8 +104,10 @@ def say(line: Line, avatar_id: str, text: str, *, out: Path | None) -> tuple[Art
         raise Conflict(
             f"Avatar {avatar_id} is not ready.", remedy="Finish it first: run avatar create again with the same video."
         )
+    from avatar_pipeline.launch import SAY
+
     stamp = f"{line.clock():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    request = ClipRequest(request_id=f"say-{stamp}", avatar_id=avatar_id, text=text)
+    request = ClipRequest(request_id=f"{SAY}{stamp}", avatar_id=avatar_id, text=text)
     try:
         (clip,) = run_batch(line, f"batch-{stamp}", [request])
     except AvatarError as error:

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
 from avatar_pipeline.budget.types import MICRO, Admission, Amounts, Demand, Payer, ProviderCharge
@@ -80,8 +80,8 @@ class Purse:
         )
 
     def secure(self, session: Session, request_id: str, now: datetime) -> Admission | None:
-        """See that a request that is to be worked on has a reservation; None if it has one already."""
-        key = session.scalar(select(RequestRow.reservation).where(RequestRow.id == request_id).with_for_update())
+        """See that a request that the caller has locked has a reservation; None if it has one already."""
+        key = session.scalar(select(RequestRow.reservation).where(RequestRow.id == request_id))
         if key is not None and self._spend.is_open_in(session, key):
             return None
         return self.admit(session, request_id, now)
@@ -101,6 +101,9 @@ class Purse:
                 RequestRow.id.in_(names), RequestRow.reservation.is_not(None)
             )
             for row in session.execute(of_these.order_by(RequestRow.reservation)).all():
+                if in_flight_at_providers(session, str(row.reservation)):
+                    # It may be billed yet: the reconciler lets go of it when that is known.
+                    continue
                 self._spend.release_in(session, str(row.reservation), now, finished=finished)
 
     # Providers
@@ -111,6 +114,11 @@ class Purse:
         Raises:
             BudgetHold: it has not, and its budgets have no room for more.
         """
+        if not self._spend.is_open_in(session, reservation):
+            raise BudgetHold(
+                "What was put aside for this speech was let go of: its request was held, ended or removed meanwhile.",
+                remedy="It goes on by itself if it is still wanted.",
+            )
         # What is in flight is read first: a call that is settled in between counts twice then, and not never.
         in_flight = session.scalars(
             select(ChargeRow.reserved).where(ChargeRow.provider == provider, OPEN, ChargeRow.reservation == reservation)
@@ -125,8 +133,8 @@ class Purse:
             raise hold_of(admission)
 
     def paid(self, session: Session, charge: Charge, now: datetime) -> None:
-        """Write down what a provider billed, once a charge."""
-        credits = charge.settled or Decimal(0)
+        """Write down what a provider billed, once a charge; of one that nobody knows the end of, what was reserved."""
+        credits = charge.reserved if charge.settled is None else charge.settled
         self._spend.charge_in(
             session,
             ProviderCharge(
@@ -144,6 +152,12 @@ class Purse:
 
     def _usd(self, provider: str, credits: Decimal) -> Decimal:
         return (credits * self._prices.get(provider, Decimal(0)) / 1000).quantize(MICRO)
+
+
+def in_flight_at_providers(session: Session, reservation: str) -> bool:
+    """Return whether a call was sent that this reservation is to pay for, and nobody knows what became of it."""
+    sent = exists().where(OPEN, ChargeRow.reservation == reservation, ChargeRow.state == "sent")
+    return bool(session.scalar(select(sent)))
 
 
 def hold_of(admission: Admission) -> BudgetHold:

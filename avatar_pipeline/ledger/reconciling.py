@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, exists, select
+from sqlalchemy import Engine, and_, exists, or_, select
 
 from avatar_pipeline.ledger.database import chunks, reading
-from avatar_pipeline.ledger.provider_schema import ChargeRow
+from avatar_pipeline.ledger.provider_schema import OPEN, ChargeRow
 from avatar_pipeline.ledger.schema import RequestRow
 from avatar_pipeline.ledger.spend_schema import AttemptRow, EntryRow
 from avatar_pipeline.ledger.states import FINAL
@@ -17,10 +17,11 @@ from avatar_pipeline.ledger.states import FINAL
 
 @dataclass(frozen=True, slots=True)
 class RequestEnd:
-    """How far a request is: whether anything more is done for it, whether it was made, and what pays for it now."""
+    """How far a request is: whether it has ended, was made, or is held, and what pays for it now."""
 
     is_final: bool
     is_done: bool
+    is_held: bool
     reservation: str | None
 
 
@@ -42,24 +43,46 @@ def request_ends(engine: Engine, request_ids: Collection[str]) -> dict[str, Requ
         for names in chunks(list(request_ids)):
             query = select(RequestRow.id, RequestRow.state, RequestRow.reservation).where(RequestRow.id.in_(names))
             for row in session.execute(query):
-                found[row.id] = RequestEnd(row.state in FINAL, row.state == "done", row.reservation)
+                found[row.id] = RequestEnd(
+                    row.state in FINAL, row.state == "done", row.state == "held", row.reservation
+                )
     return found
 
 
-def unwritten_charges(engine: Engine, providers: Iterable[str], since: datetime) -> list[tuple[str, str]]:
-    """Return provider and item of what was billed at `since` or later and is not in the ledger of spend.
+def unwritten_charges(
+    engine: Engine, providers: Iterable[str], since: datetime, unclear_before: datetime
+) -> list[tuple[str, str]]:
+    """Return provider and item of what was, or may have been, billed since then and is not in the ledger of spend.
 
-    What was billed at nothing is no spending.
+    A call that was sent before `unclear_before` and of which nobody knows what became counts as billed: money that may
+    be spent is not free. What was billed at nothing is no spending.
     """
     found = []
     with reading(engine) as session:
         for provider in providers:
             written = exists().where(EntryRow.source == ChargeRow.provider + "/" + ChargeRow.item_key)
-            query = select(ChargeRow.item_key, ChargeRow.settled).where(
-                ChargeRow.provider == provider,
-                ChargeRow.settled_at >= since,
-                ChargeRow.state == "settled",
-                ~written,
+            settled = and_(ChargeRow.state == "settled", ChargeRow.settled_at >= since)
+            unclear = and_(
+                OPEN, ChargeRow.state == "sent", ChargeRow.sent_at >= since, ChargeRow.sent_at < unclear_before
             )
-            found += [(provider, row.item_key) for row in session.execute(query) if row.settled]
+            query = select(ChargeRow.item_key, ChargeRow.settled, ChargeRow.reserved).where(
+                ChargeRow.provider == provider, or_(settled, unclear), ~written
+            )
+            found += [
+                (provider, row.item_key)
+                for row in session.execute(query)
+                if (row.reserved if row.settled is None else row.settled)
+            ]
+    return found
+
+
+def waits_for_providers(engine: Engine, reservations: Collection[str], since: datetime) -> set[str]:
+    """Return those of these reservations of which a call was sent since then and nobody knows yet what became of it."""
+    found: set[str] = set()
+    with reading(engine) as session:
+        for keys in chunks(sorted(reservations)):
+            query = select(ChargeRow.reservation).where(
+                OPEN, ChargeRow.reservation.in_(keys), ChargeRow.state == "sent", ChargeRow.sent_at >= since
+            )
+            found |= {key for key in session.scalars(query) if key is not None}
     return found

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from avatar_pipeline.budget.types import Admission
 from avatar_pipeline.consent import ConsentRecord
 from avatar_pipeline.ledger.messages import AvatarRequest, ClipRequest
 from avatar_pipeline.voice.types import voice_language
@@ -66,6 +67,14 @@ class RequestRecord:
     held_by: str | None = None
     reservation: str | None = None
     admissions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """Whether a request may be worked on now; `refused` is what its budgets said, where it may not for their sake."""
+
+    may_begin: bool
+    refused: Admission | None = None
 
 
 @dataclass(frozen=True, slots=True)

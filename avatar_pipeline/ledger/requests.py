@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
-from avatar_pipeline.budget.types import Admission
 from avatar_pipeline.clock import Clock, utc_now
 from avatar_pipeline.errors import AvatarError, BudgetHold, Conflict, InvalidInput
 from avatar_pipeline.ledger import arrivals, claiming, steps
@@ -26,6 +25,7 @@ from avatar_pipeline.ledger.records import (
     RequestKind,
     RequestRecord,
     RequestState,
+    Secured,
 )
 from avatar_pipeline.ledger.schema import (
     AT_WORK,
@@ -135,13 +135,16 @@ class RequestBook:
             raise begun
         return begun
 
-    def finish(self, request_id: str, *, clip_key: str | None, uri: str | None = None) -> bool:
-        """Record that a request is done; true for the one call that did it. `uri` is told to its callback."""
+    def finish(self, request_id: str, *, clip_key: str | None, uri: str | None = None, learn: bool = True) -> bool:
+        """Record that a request is done; true for the one call that did it. `uri` is told to its callback.
+
+        `learn`: what it took is worth learning from, for it was made just now.
+        """
         now = self._clock()
         with writing(self._engine) as session:
             ended = steps.finish(session, request_id, steps.Finished(clip_key, uri), now)
             if ended:
-                self._let_go(session, request_id, now, finished=True)
+                self._let_go(session, request_id, now, finished=learn)
             return ended
 
     def fail(self, request_id: str, error: AvatarError) -> bool:
@@ -177,19 +180,22 @@ class RequestBook:
                 steps.forget_reservation(session, request_id)
             return held
 
-    def secure(self, request_id: str) -> Admission | None:
-        """See that a request that is to be worked on is paid for; None if it is, or nobody asks.
+    def secure(self, request_id: str) -> Secured:
+        """See that a request of a batch that is to be worked on is paid for.
 
-        One that was held in its batch and goes on is admitted anew here. One that is refused is held.
+        One that was held in its batch and goes on is admitted anew here; one that is refused is held. One that is held,
+        has ended or was removed since it was looked at is not to be worked on.
         """
-        if self._purse is None:
-            return None
         now = self._clock()
         with writing(self._engine) as session:
-            admission = self._purse.secure(session, request_id, now)
-            if admission is not None and not admission.admitted:
-                steps.hold_refused(session, {request_id: admission}, now)
-            return admission
+            state = steps.lock(session, request_id)
+            if state not in ("claimed", "running"):
+                return Secured(may_begin=False)
+            admission = None if self._purse is None else self._purse.secure(session, request_id, now)
+            if admission is None or admission.admitted:
+                return Secured(may_begin=True)
+            steps.hold_refused(session, {request_id: admission}, now)
+            return Secured(may_begin=False, refused=admission)
 
     def release(self, request_id: str) -> bool:
         """Let a held request go on: in its batch if it has one, else it waits for one. True if it was held."""
@@ -198,11 +204,14 @@ class RequestBook:
             return steps.release(session, request_id, now)
 
     def release_due(self, limit: int = 1000) -> int:
-        """Release up to `limit` requests that are held until a time which has come, and return how many."""
+        """Release up to `limit` requests that are held until a time which has come, and return how many.
+
+        Those that a budget holds are none of them: they go on when it has room, which is for `stages.admission` to say.
+        """
         now = self._clock()
         with reading(self._engine) as session:
             # Sensors ask every few seconds, and mostly in vain.
-            if not session.scalar(select(exists().where(PUT_OFF, RequestRow.held_until <= now))):
+            if not session.scalar(select(exists().where(PUT_OFF, RequestRow.held_until <= now, ~HELD_BY))):
                 return 0
         with writing(self._engine) as session:
             return steps.release_due(session, now, limit=limit)
@@ -274,11 +283,13 @@ class RequestBook:
         return self._records(query.limit(limit))
 
     def reservations(self, request_ids: Sequence[str]) -> dict[str, str]:
-        """Return what was put aside last for each of these requests that has anything."""
+        """Return what is put aside for each of these requests that is in a batch's hands, and has anything."""
         found: dict[str, str] = {}
         with reading(self._engine) as session:
             for some in chunks(list(request_ids)):
-                query = select(RequestRow.id, RequestRow.reservation).where(RequestRow.id.in_(some))
+                query = select(RequestRow.id, RequestRow.reservation).where(
+                    RequestRow.id.in_(some), RequestRow.state.in_(("claimed", "running"))
+                )
                 found |= {name: key for name, key in session.execute(query) if key is not None}
         return found
 
@@ -286,9 +297,19 @@ class RequestBook:
         """Return up to `limit` clips that are in no batch: by priority, then as they came."""
         return self._candidates(WAITING, limit)
 
-    def held_by_budget(self, limit: int) -> builtins.list[Candidate]:
-        """Return up to `limit` clips that a budget holds: by priority, then as they came."""
-        return self._candidates(and_(HELD_BY, RequestRow.state == "held", RequestRow.kind == "clip"), limit)
+    def held_by_budget(self, limit: int, *, but: Collection[str] = ()) -> builtins.list[Candidate]:
+        """Return clips that budgets hold, by priority, then as they came: up to `limit` for each limit that holds any.
+
+        `but`: limits that need not be asked.
+        """
+        with reading(self._engine) as session:
+            holding = set(session.scalars(select(RequestRow.held_by).where(HELD_BY).distinct()))
+        held = and_(RequestRow.state == "held", RequestRow.kind == "clip")
+        return [
+            candidate
+            for name in sorted(str(name) for name in holding - set(but))
+            for candidate in self._candidates(and_(held, RequestRow.held_by == name), limit)
+        ]
 
     def hold_for_budget(self, request_id: str, error: BudgetHold, now: datetime) -> bool:
         """Hold a request that a budget has no room for until it is to be asked again; true if it was not held yet."""

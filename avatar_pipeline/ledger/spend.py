@@ -28,6 +28,7 @@ from avatar_pipeline.budget.types import (
     Unit,
 )
 from avatar_pipeline.clock import Clock, utc_now
+from avatar_pipeline.errors import AvatarError
 from avatar_pipeline.ledger import spend_admission, spend_attempts, totals
 from avatar_pipeline.ledger.database import chunks, reading, writing
 from avatar_pipeline.ledger.spend_admission import exact, not_found
@@ -45,15 +46,22 @@ LEASE = timedelta(minutes=30)
 
 class SpendBook:
     """Reservations, attempts and what they cost. Each method but `tidy` is one transaction; those that end in `_in` are
-    part of the caller's own, which must be one that writes.
+    part of the caller's own, which must be one that writes. With `shut`, that is raised wherever money is asked for.
 
     Whoever changes money waits for whoever does so before (`spend_posting`). A caller that locks other rows in the same
     transaction locks them first, or calls `lock_in` before it locks any.
     """
 
     def __init__(
-        self, engine: Engine, *, plan: Plan = NO_BUDGETS, clock: Clock = utc_now, lease: timedelta = LEASE
+        self,
+        engine: Engine,
+        *,
+        plan: Plan = NO_BUDGETS,
+        clock: Clock = utc_now,
+        lease: timedelta = LEASE,
+        shut: AvatarError | None = None,
     ) -> None:
+        self._shut = shut
         self._engine = engine
         self._plan = plan
         self._clock = clock
@@ -63,6 +71,10 @@ class SpendBook:
     def plan(self) -> Plan:
         """The limits that it holds to."""
         return self._plan
+
+    def _require_open(self) -> None:
+        if self._shut is not None:
+            raise self._shut
 
     # Reservations
 
@@ -80,6 +92,7 @@ class SpendBook:
 
     def admit_in(self, session: Session, demand: Demand, now: datetime) -> Admission:
         """As `admit`, in the caller's transaction."""
+        self._require_open()
         return spend_admission.admit(session.connection(), demand, now, plan=self._plan, lease=self._lease)
 
     def top_up(self, key: str, more: Amounts) -> Admission:
@@ -96,6 +109,7 @@ class SpendBook:
 
     def top_up_in(self, session: Session, key: str, more: Amounts, now: datetime) -> Admission:
         """As `top_up`, in the caller's transaction."""
+        self._require_open()
         return spend_admission.top_up(session.connection(), key, more, now, plan=self._plan)
 
     def release(self, key: str, *, finished: bool = False) -> bool:

@@ -15,7 +15,7 @@ from avatar_pipeline.errors import AvatarError, AvatarFailed, DeadlinePassed, No
 from avatar_pipeline.ledger.callbacks import CallbackBook, callback_body
 from avatar_pipeline.ledger.database import chunks
 from avatar_pipeline.ledger.records import RequestKind, RequestState
-from avatar_pipeline.ledger.schema import PUT_OFF, UNBEGUN, WAITING, AvatarRow, RequestEventRow, RequestRow
+from avatar_pipeline.ledger.schema import HELD_BY, PUT_OFF, UNBEGUN, WAITING, AvatarRow, RequestEventRow, RequestRow
 from avatar_pipeline.ledger.states import FINAL, before, stamp
 
 _UNTOUCHED = {"synchronize_session": False}
@@ -86,7 +86,7 @@ def begin(session: Session, request_id: str, now: datetime, *, max_attempts: int
 
 def finish(session: Session, request_id: str, end: Finished, now: datetime) -> bool:
     """Bring a request to its end; true for the one call that does."""
-    values: dict[str, Any] = stamp(end.state, now)
+    values: dict[str, Any] = {**stamp(end.state, now), "held_by": None}
     if end.error is None:
         values["clip_key"] = end.clip_key
     else:
@@ -131,7 +131,7 @@ def hold(
     longer = update(RequestRow).where(RequestRow.id == request_id, PUT_OFF)
     if until is not None:
         longer = longer.where(RequestRow.held_until < until)
-    session.execute(longer.values(held_until=until), execution_options=_UNTOUCHED)
+    session.execute(longer.values(held_until=until, held_by=held_by), execution_options=_UNTOUCHED)
     return False
 
 
@@ -170,7 +170,7 @@ def release(session: Session, request_id: str, now: datetime) -> bool:
 
 def release_due(session: Session, now: datetime, *, limit: int) -> int:
     """Let the requests go on whose time has come, those first that have been due for longest; return how many."""
-    due = select(RequestRow.id).where(PUT_OFF, RequestRow.held_until <= now)
+    due = select(RequestRow.id).where(PUT_OFF, RequestRow.held_until <= now, ~HELD_BY)
     due = due.order_by(RequestRow.held_until, RequestRow.id).limit(limit)
     names = list(session.scalars(due.with_for_update(skip_locked=True)))
     events: list[dict[str, Any]] = []
@@ -181,6 +181,11 @@ def release_due(session: Session, now: datetime, *, limit: int) -> int:
     if events:
         session.execute(insert(RequestEventRow), events)
     return len(events)
+
+
+def lock(session: Session, request_id: str) -> str | None:
+    """Keep others from taking a step with a request until the transaction ends; return its state, None: it is gone."""
+    return session.scalar(select(RequestRow.state).where(RequestRow.id == request_id).with_for_update())
 
 
 def forget_reservation(session: Session, request_id: str) -> None:
@@ -268,7 +273,7 @@ def _finish_all(session: Session, ends: dict[str, Finished], now: datetime, purs
     session.connection().execute(
         update(table)  # type: ignore[arg-type]  # declared wider than it is
         .where(table.c.id == bindparam("request"))
-        .values(**stamp("failed", now), error=bindparam("reason", type_=table.c.error.type)),
+        .values(**stamp("failed", now), held_by=None, error=bindparam("reason", type_=table.c.error.type)),
         [{"request": name, "reason": cast(AvatarError, end.error).as_dict()} for name, end in ends.items()],
     )
     events = [{"request_id": name, "state": "failed", "note": end.note, "at": now} for name, end in ends.items()]

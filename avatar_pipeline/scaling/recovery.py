@@ -11,6 +11,8 @@ RunStatus = Literal["queued", "starting", "started", "succeeded", "failed", "can
 """`canceled`: a person called it off. `withdrawn`: it was taken out of the queue, before it began, because no budget
 had money for it."""
 
+WITHDRAWN_TAG = "avatar/withdrawn"
+"""The tag of a run that was taken out of the queue, or that could not go on, for somebody's sake: `budget`."""
 RETRY_GRACE = timedelta(seconds=60)
 """How long Dagster is given to make the retry that it announced. Its daemon looks for failed runs every few seconds."""
 
@@ -141,8 +143,8 @@ def next_turn(
       for; a run worker stopped by a signal reports failure.)
     - The last succeeded: ledger and runs were read at different times; run again if it is still so after `grace`.
     - As many as `max_attempts` failed since one last succeeded: give up. Runs called off do not count.
-    - Runs that were withdrawn never began: it is as if there had been none. What they were to do is held as long as
-      there is no money for it, so whoever asks for it again may begin at once.
+    - Runs that were withdrawn never began, or ended for lack of money: it is as if there had been none. What they were
+      to do is held as long as there is no money for it, so whoever asks for it again may begin at once.
     """
     if any(run.in_flight for run in runs):
         return "wait"

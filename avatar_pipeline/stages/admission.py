@@ -19,7 +19,7 @@ from avatar_pipeline.ledger.purse import hold_of
 from avatar_pipeline.stages.line import Line
 
 LOOKED_AT = 500
-"""Clips of each kind, waiting and held, that are looked at in one go."""
+"""Clips that are looked at in one go: so many that wait, and so many for each limit that holds any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,15 @@ def sift(line: Line, *, limit: int = LOOKED_AT) -> Sifted:
     """Hold waiting clips that their budgets cannot pay for, release held ones that they can; urgent and old ones first.
 
     Each is reckoned with what those before it will take.
+
+    Raises:
+        InvalidInput: the file of budgets cannot be used; nothing is held or released.
     """
+    line.money.require_plan()
     waiting = line.requests.waiting_clips(limit)
-    blocked = line.requests.held_by_budget(limit)
+    # Those that a full limit holds need not be looked at: however many they are, they keep nobody else waiting.
+    full = {standing.limit_id for _, standing in line.spend.all_standings() if standing.left <= 0}
+    blocked = line.requests.held_by_budget(limit, but=full)
     if not blocked and not line.plan.rules:
         return Sifted(0, 0, len(waiting))
     outlook = _Outlook(line)

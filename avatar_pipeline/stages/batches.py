@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -31,6 +31,7 @@ from avatar_pipeline.stages.checks import clip_verdicts
 from avatar_pipeline.stages.clips import CLIP_VERSION, make_clip
 from avatar_pipeline.stages.dispatch import drain
 from avatar_pipeline.stages.line import Line, StageResult, produce
+from avatar_pipeline.stages.paying import batch_shares
 from avatar_pipeline.stages.speech import SPEECH_VERSION, OpenProvider
 from avatar_pipeline.stages.speech_batch import Outcome, speak_batch
 from avatar_pipeline.stages.voice import provider_named
@@ -150,7 +151,9 @@ def render_batch(line: Line, batch_id: str) -> BatchResult:
                 " ".join(bad),
                 remedy="Look at the clip; ask for a larger size, or record footage with a clearer view of the lips.",
             )
-        line.requests.finish(request.request_id, clip_key=result.artifact.key, uri=f"{result.artifact.uri}/clip.mp4")
+        uri = f"{result.artifact.uri}/clip.mp4"
+        # What was found in the store teaches nothing about what a clip takes.
+        line.requests.finish(request.request_id, clip_key=result.artifact.key, uri=uri, learn=not result.reused)
         return result
 
     def all_of(requests: Sequence[ClipRequest]) -> Generator[tuple[ClipRequest, Outcome | None], None, None]:
@@ -197,25 +200,12 @@ def _each(line: Line, batch_id: str, asset: str, version: str, work: Work) -> Ba
     """
     manifest = line.store.require_current(Slot.batch(batch_id, "clip_batch_manifest"))
     requests = _parse(manifest)
-    known = {record.request.request_id: record for record in line.requests.list(batch_id=batch_id)}
+    wanted, failed, held = _sorted_out(line, batch_id, requests)
     done: dict[str, StageResult] = {}
-    failed: dict[str, AvatarError] = {}
-    held: dict[str, AvatarError] = {}
     broken: list[AvatarError] = []
-    wanted: list[ClipRequest] = []
-    for request in sorted(requests, key=lambda request: _standing(known, request)):
-        record = known.get(request.request_id)
-        if record is not None and record.state == "failed":
-            failed[request.request_id] = RequestFailed.of(record.error or {})
-        elif record is not None and record.state == "held":
-            continue
-        elif (record is None or record.state != "done") and (refused := _refused(line, request)) is not None:
-            held[request.request_id] = refused
-        else:
-            wanted.append(request)
     line.progress(asset, len(requests) - len(wanted), len(requests))
     worked, work_in_all = 0, _characters(wanted)
-    line.meter.pays(_shares(line, wanted))
+    line.meter.of_all(batch_shares(line, batch_id))
     # Closed at once if this is called off: what waits in it would be sent, and paid for, by threads that nobody hears.
     with closing(work(wanted)) as outcomes:
         for number, (request, outcome) in enumerate(outcomes, start=len(requests) - len(wanted) + 1):
@@ -229,10 +219,12 @@ def _each(line: Line, batch_id: str, asset: str, version: str, work: Work) -> Ba
             elif outcome is not None:
                 broken.append(outcome)
             line.progress(asset, number, len(requests))
-            held |= _out_of_money(line, wanted, held)
             worked += len(request.text)
-            line.guard.boundary(worked, work_in_all)
-    line.meter.pays({})
+            # Between two of them, who is out of money is held, and the others go on.
+            with suppress(BudgetHold):
+                line.guard.boundary(worked, work_in_all)
+            if not _paid_on(line, batch_id, wanted, held):
+                break
     if broken:
         # After the others, which have nothing to do with it; the batch is to be run again.
         raise broken[0]
@@ -247,36 +239,51 @@ def _each(line: Line, batch_id: str, asset: str, version: str, work: Work) -> Ba
     return BatchResult(produce(line, recipe, make), done, failed, held)
 
 
-def _refused(line: Line, request: ClipRequest) -> BudgetHold | None:
-    """See that a request is paid for before it is worked on; one that a budget has no room for is held now."""
-    admission = line.requests.secure(request.request_id)
-    return None if admission is None or admission.admitted else hold_of(admission)
-
-
 @contextmanager
 def _paid_by(line: Line, request: ClipRequest) -> Iterator[None]:
-    """Have a request pay for what is done in this block, the step for what comes after it."""
-    line.meter.pays(_shares(line, [request]))
+    """Have a request pay for what is done in this block, all of them for what comes after it."""
+    line.meter.pays(dict.fromkeys(line.requests.reservations([request.request_id]).values(), 1))
     try:
         yield
     finally:
         line.meter.pays({})
 
 
-def _out_of_money(line: Line, wanted: Sequence[ClipRequest], held: Mapping[str, AvatarError]) -> dict[str, AvatarError]:
-    """Hold the requests that used up what was put aside for them and get no more; return them."""
+def _sorted_out(
+    line: Line, batch_id: str, requests: Sequence[ClipRequest]
+) -> tuple[list[ClipRequest], dict[str, AvatarError], dict[str, AvatarError]]:
+    """Return the requests to be worked on, in order, all of them paid for; those that failed; those held just now."""
+    known = {record.request.request_id: record for record in line.requests.list(batch_id=batch_id)}
+    wanted: list[ClipRequest] = []
+    failed: dict[str, AvatarError] = {}
+    held: dict[str, AvatarError] = {}
+    for request in sorted(requests, key=lambda request: _standing(known, request)):
+        record = known.get(request.request_id)
+        if record is None or record.state == "done":
+            wanted.append(request)
+        elif record.state == "failed":
+            failed[request.request_id] = RequestFailed.of(record.error or {})
+        elif record.state != "held":
+            secured = line.requests.secure(request.request_id)
+            if secured.may_begin:
+                wanted.append(request)
+            elif secured.refused is not None:
+                held[request.request_id] = hold_of(secured.refused)
+    return wanted, failed, held
+
+
+def _paid_on(line: Line, batch_id: str, wanted: Sequence[ClipRequest], held: dict[str, AvatarError]) -> bool:
+    """Hold the requests that used up what was put aside for them and get no more; false if nobody is left who pays."""
     exhausted = line.meter.exhausted()
     if not exhausted:
-        return {}
+        return True
     keys = line.requests.reservations([request.request_id for request in wanted])
-    short = {name: exhausted[key] for name, key in keys.items() if key in exhausted and name not in held}
-    return {name: error for name, error in short.items() if put_off(line, name, error)}
-
-
-def _shares(line: Line, requests: Sequence[ClipRequest]) -> dict[str, int]:
-    """Return who pays for work on all of these at once: each by its text's length."""
-    keys = line.requests.reservations([request.request_id for request in requests])
-    return {keys[request.request_id]: len(request.text) for request in requests if request.request_id in keys}
+    for name, key in keys.items():
+        if key in exhausted and put_off(line, name, exhausted[key]):
+            held[name] = exhausted[key]
+    paying = batch_shares(line, batch_id)
+    line.meter.of_all(paying)
+    return bool(paying)
 
 
 def _standing(known: Mapping[str, RequestRecord], request: ClipRequest) -> tuple[bool, int]:

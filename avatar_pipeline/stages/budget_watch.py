@@ -24,7 +24,7 @@ from avatar_pipeline.ledger.purse import count_held
 from avatar_pipeline.stages.admission import LOOKED_AT
 from avatar_pipeline.stages.build_budget import Builds, avatars_of, held_avatars
 from avatar_pipeline.stages.line import Line
-from avatar_pipeline.stages.paying import BATCH_ASSETS
+from avatar_pipeline.stages.paying import BATCH_ASSETS, look_amounts
 
 MOST_FORECASTS = 50
 """Limits that are forecast at one look, the fullest first: each takes some milliseconds, and a tick has seconds."""
@@ -105,7 +105,7 @@ def batch_refused(line: Line) -> str | None:
         return None
     standings = line.spend.standings(Payer())
     for asset in sorted(BATCH_ASSETS):
-        demand = Demand(f"look/{asset}", asset, Payer(), line.estimates.work(asset, Decimal(1)))
+        demand = Demand(f"look/{asset}", asset, Payer(), look_amounts(line, asset))
         admission = decide(demand, standings, line.clock(), timezone=line.plan.timezone)
         if not admission.admitted:
             return f"A batch would stop at {asset}: {admission.reason}"
@@ -174,10 +174,13 @@ def _tell(line: Line, outlooks: Iterable[Outlook]) -> tuple[Alert, ...]:
         return ()
     # Most were told long ago: to look costs nobody anything, while to write keeps others waiting.
     since = min(one.standing.starts_at for one, _ in crossings)
-    told = line.budgets.alerts(since, limit=MOST_ALERTS)
+    told: dict[tuple[str, str, Decimal], list[Alert]] = {}
+    for known in line.budgets.alerts(since, limit=MOST_ALERTS):
+        told.setdefault((known.limit_id, known.kind, known.threshold), []).append(known)
     alerts = []
     for one, crossing in crossings:
-        if any(_is_told(alert, one.standing, crossing) for alert in told):
+        same = told.get((one.limit.id, crossing.kind, crossing.threshold), ())
+        if any(_is_told(alert, one.standing) for alert in same):
             continue
         standing = one.standing
         alert = Alert(
@@ -202,10 +205,8 @@ def _tell(line: Line, outlooks: Iterable[Outlook]) -> tuple[Alert, ...]:
     return tuple(alerts)
 
 
-def _is_told(alert: Alert, standing: Standing, crossing: Crossing) -> bool:
+def _is_told(alert: Alert, standing: Standing) -> bool:
     """The last 24 hours begin anew every quarter of an hour: told once within them is told."""
-    if (alert.limit_id, alert.kind, alert.threshold) != (standing.limit_id, crossing.kind, crossing.threshold):
-        return False
     if standing.period == Period.ROLLING:
         return alert.at >= standing.starts_at
     return alert.period_start == standing.starts_at

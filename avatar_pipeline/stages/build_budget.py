@@ -93,7 +93,12 @@ class Builds:
 
 
 def release_avatars(line: Line) -> int:
-    """Release the avatars that a budget holds and that there is room for now; return how many."""
+    """Release the avatars that a budget holds and that there is room for now; return how many.
+
+    Raises:
+        InvalidInput: the file of budgets cannot be used; none is released.
+    """
+    line.money.require_plan()
     held = held_avatars(line)
     if not held:
         return 0

@@ -133,14 +133,15 @@ def _tiles(figures: CostFigures) -> list[Tile]:
         saved, whole = costs.total.saved, _amount(machines) + costs.total.saved
         told = f"{words.share(saved / whole)} of on demand" if whole else ""
         tiles.append(Tile("saved by spot", f"US$ {words.money(saved)}", told))
-    for name, each in (("an avatar", costs.avatars), ("a clip", costs.clips)):
+    for name, each, state in (("an avatar", costs.avatars, "ready"), ("a clip", costs.clips, "done")):
         if each.average is not None:
-            told = f"{words.count(each.count)}; 95 % cost at most {words.money(each.p95)}"
+            told = f"{words.count(each.count)} {state}; 95 % cost at most {words.money(each.p95)}"
             tiles.append(Tile(name, f"US$ {words.money(each.average)}", told))
     minutes = figures.minutes
     if minutes.per_minute is not None:
-        of = "" if minutes.known == minutes.clips else f" of {words.count(minutes.clips)} clips, looked up"
-        told = f"{minutes.seconds / 60:,.1f} minutes{of and f' of {words.count(minutes.known)}'}{of}"
+        told = f"{minutes.seconds / 60:,.1f} minutes"
+        if minutes.known < minutes.clips:
+            told += f"; {words.count(minutes.known)} of {words.count(minutes.clips)} clips looked up"
         tiles.append(Tile("a finished minute", f"US$ {words.money(minutes.per_minute)}", told))
     if costs.total.characters:
         tiles.append(Tile("spoken", words.count(costs.total.characters), "characters"))

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from avatar_pipeline.ledger.purse import CLIP
-from avatar_pipeline.ledger.reconciling import RequestEnd, endings, request_ends
+from avatar_pipeline.ledger.reconciling import RequestEnd, endings, request_ends, waits_for_providers
 from avatar_pipeline.ledger.spend_views import ReservationView
 from avatar_pipeline.stages.line import Line
 from avatar_pipeline.stages.observed import named
 
 LEASE = timedelta(minutes=30)
 """When a reservation that is still wanted is looked at again."""
+UNCLEAR_FOR = timedelta(hours=1)
+"""A call to a provider of which nobody knows what became for so long counts as billed."""
 _STEP = "step/"
 _PAGE = 1000
 
@@ -55,9 +57,12 @@ def _verdicts(
     engine = line.ledger.engine
     requests = request_ends(engine, {one.payer.request_id for one in expired if one.payer.request_id is not None})
     attempts = endings(engine, [one.key.removeprefix(_STEP) for one in expired if one.key.startswith(_STEP)])
+    waiting = waits_for_providers(engine, [one.key for one in expired], line.clock() - UNCLEAR_FOR)
     found: dict[str, bool | None] = {}
     for one in expired:
-        if one.key.startswith(_STEP):
+        if one.key in waiting:
+            found[one.key] = None
+        elif one.key.startswith(_STEP):
             found[one.key] = _of_step(one.key.removeprefix(_STEP), attempts, runs, last)
         elif one.key.startswith(f"{CLIP}/"):
             found[one.key] = _of_clip(one.key, requests.get(one.payer.request_id or ""))
@@ -68,7 +73,7 @@ def _verdicts(
 
 def _of_clip(key: str, request: RequestEnd | None) -> bool | None:
     """Judge what was put aside for a request: it is wanted until that is final, is held, or has another one."""
-    if request is None or request.reservation != key:
+    if request is None or request.reservation != key or request.is_held:
         return False
     return request.is_done if request.is_final else None
 

@@ -201,6 +201,8 @@ def produce(
             f"{recipe.slot.asset} of {recipe.slot.owner} vanished while it was published.",
             remedy="See whether something else deletes from the store, then run again.",
         )
+    if reused:
+        line.meter.found()
     if point:
         line.store.point(artifact)
     require_owner(line, recipe.slot)

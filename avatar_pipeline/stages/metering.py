@@ -1,9 +1,9 @@
 """The meter of a step: what its machine costs is taken from who it works for, while it runs.
 
-A step's attempt has a reservation of its own, its ticket: loading, publishing, and all work that is for no request pays
-with it. A batch says for whom it works, and from there on they pay. At each boundary of long work the meter looks
-whether what was put aside still lasts for a while; if not it asks for more, and where the budget says no the work stops
-there, with its chunks saved.
+A step of an avatar has a reservation of its own, its ticket. A step of a batch is paid by the requests that it works
+for: by one while it works for that one, by all for loading, publishing and what is in between. At each boundary of long
+work the meter looks whether what was put aside still lasts for a while; if not it asks for more, and where the budget
+says no the work stops there, with its chunks saved.
 """
 
 from __future__ import annotations
@@ -61,17 +61,23 @@ class Meter(Protocol):
     def ticket(self) -> str | None:
         """The reservation of the step itself."""
 
+    def of_all(self, shares: Shares) -> None:
+        """These pay, by weight, for what is for nobody in particular; empty: the step's own ticket, if it has one."""
+
     def pays(self, shares: Shares) -> None:
-        """From now on these pay, by weight; empty: the step's own ticket."""
+        """From now on these pay, by weight; empty: those who pay for the whole."""
+
+    def found(self) -> None:
+        """What the step was to make was there already: what it took teaches nothing about making it."""
 
     def exhausted(self) -> Mapping[str, BudgetHold]:
         """Return those that pay now and have nothing left, and get no more: their work is to be put off."""
 
     def check(self) -> None:
-        """See that the one who pays can pay for the next chunk.
+        """See that somebody of those who pay can pay for the next chunk.
 
         Raises:
-            BudgetHold: it cannot, and its budgets have no room for more.
+            BudgetHold: nobody can, and their budgets have no room for more.
         """
 
 
@@ -82,7 +88,13 @@ class _NoMeter:
     saved_per_hour = None
     ticket = None
 
+    def of_all(self, shares: Shares) -> None:
+        """Do nothing."""
+
     def pays(self, shares: Shares) -> None:
+        """Do nothing."""
+
+    def found(self) -> None:
         """Do nothing."""
 
     def exhausted(self) -> Mapping[str, BudgetHold]:
@@ -99,32 +111,60 @@ NO_METER: Meter = _NoMeter()
 class StepMeter:
     """The meter of one attempt. Its methods may be called from any thread."""
 
-    def __init__(self, spend: SpendBook, attempt: AttemptStart, ticket: str, *, shown: Decimal, clock: Clock) -> None:
+    def __init__(
+        self,
+        spend: SpendBook,
+        attempt: AttemptStart,
+        shares: Shares,
+        *,
+        ticket: str | None,
+        shown: Decimal,
+        clock: Clock,
+    ) -> None:
         self._spend = spend
         self._attempt = attempt
         self._clock = clock
         self._lock = threading.Lock()
-        self._shares: dict[str, int] = {ticket: 1}
+        self._whole: dict[str, int] = dict(shares)
+        self._shares: dict[str, int] = dict(shares)
         self._left: dict[str, Remaining] = {}
         self._metered_at = self._checked_at = attempt.started_at
         self._longest_gap = LEAST_MARGIN_SECONDS
+        self._given_up = False
+        self.teaches = True
         self.ticket = ticket
         self.price_per_hour = shown
         on_demand = attempt.on_demand_price
         is_spot = attempt.capacity_type == CapacityType.SPOT and on_demand is not None
         self.saved_per_hour = max(Decimal(0), on_demand - shown) if is_spot and on_demand is not None else None
 
+    def of_all(self, shares: Shares) -> None:
+        """From now on these pay for the whole; what went until now is charged to those before."""
+        with self._lock:
+            self._whole = dict(shares) or ({} if self.ticket is None else {self.ticket: 1})
+        self.pays({})
+
     def pays(self, shares: Shares) -> None:
         """From now on these pay; what went until now is charged to those before."""
         with self._lock:
-            self._shares = dict(shares) or {self.ticket: 1}
+            self._shares = dict(shares) or dict(self._whole)
             self._meter()
             self._checked_at = self._metered_at
+            self._longest_gap = LEAST_MARGIN_SECONDS
+
+    def found(self) -> None:
+        """What the step was to make was there already."""
+        self.teaches = False
 
     def tick(self) -> None:
-        """Charge what went since the last time."""
+        """Charge what went since the last time, and see whether somebody took this attempt for lost and settled it."""
         with self._lock:
             self._meter()
+            # Work that waits for others, a provider say, may be long between two boundaries.
+            for key in self._shares:
+                self._ask_for_more(key)
+        known = self._spend.attempt(self._attempt.key)
+        self._given_up = known is not None and known.ended_at is not None
 
     def check(self) -> None:
         """See that whoever pays can pay for the next chunk; see `Meter.check`."""
@@ -132,12 +172,14 @@ class StepMeter:
             now = self._clock()
             self._longest_gap = max(self._longest_gap, (now - self._checked_at).total_seconds())
             self._checked_at = now
-            if len(self._shares) != 1 or not self._is_short(next(iter(self._shares))):
+            if self._given_up:
+                raise _let_go()
+            if not self._shares or not all(self._is_short(key) for key in self._shares):
                 return
             self._meter()
-            (key,) = self._shares
-            if (refused := self._ask_for_more(key)) is not None:
-                raise refused
+            refused = [self._ask_for_more(key) for key in self._shares]
+            if refused[0] is not None and all(refused):
+                raise refused[0]
 
     def exhausted(self) -> dict[str, BudgetHold]:
         """Return those that can pay no more; see `Meter.exhausted`."""
@@ -152,8 +194,10 @@ class StepMeter:
 
     def _is_short(self, key: str) -> bool:
         left = self._left.get(key)
-        if left is None or self._attempt.price_per_hour <= 0 or left.closed:
+        if left is None or self._attempt.price_per_hour <= 0:
             return False
+        if left.closed:
+            return True
         gone = max(0.0, (self._clock() - self._metered_at).total_seconds())
         weight = Decimal(self._shares[key]) / sum(self._shares.values())
         seconds = Decimal(str(gone + CHUNKS_AHEAD * self._longest_gap)) * weight
@@ -167,8 +211,7 @@ class StepMeter:
         try:
             admission = self._spend.top_up(key, Amounts(compute=more))
         except (NotFound, Conflict):
-            # Closed meanwhile: whoever did that (an avatar that was removed) ends the work in other ways.
-            return None
+            return _let_go()
         if not admission.admitted:
             return hold_of(admission)
         left = self._left[key]
@@ -176,14 +219,22 @@ class StepMeter:
         return None
 
 
+def _let_go() -> BudgetHold:
+    return BudgetHold(
+        "What was put aside for this work was let go of: it was held, ended, removed or taken for lost meanwhile.",
+        remedy="It goes on by itself if it is still wanted.",
+    )
+
+
 @contextmanager
 def metered(
     spend: SpendBook,
     attempt: AttemptStart,
-    demand: Demand,
+    demand: Demand | None,
     *,
     clock: Clock,
     settles: bool,
+    shares: Shares | None = None,
     shown: Decimal | None = None,
     interval: float = INTERVAL_SECONDS,
 ) -> Iterator[StepMeter]:
@@ -192,21 +243,26 @@ def metered(
     Args:
         spend: the ledger of spending.
         attempt: where it runs, since when, and the most that this costs an hour.
-        demand: what is put aside for the step itself.
+        demand: what is put aside for the step itself; None: others pay for it.
         clock: the time.
         settles: whether its end is settled here; else whoever observes the machine from outside does that, and knows
             its real price and when it was paid from.
+        shares: who pays for the whole, where the step has nothing of its own.
         shown: the price an hour that is likely, for the costs that are shown.
         interval: seconds between two readings.
 
     Raises:
         BudgetHold: a budget has no room for it; nothing was begun.
     """
-    admission = spend.admit(demand)
-    if not admission.admitted:
-        raise hold_of(admission)
-    meter = StepMeter(spend, attempt, demand.key, shown=shown or attempt.price_per_hour, clock=clock)
-    spend.begin(attempt, {demand.key: 1})
+    ticket = None
+    if demand is not None:
+        admission = spend.admit(demand)
+        if not admission.admitted:
+            raise hold_of(admission)
+        ticket = demand.key
+    whole = dict(shares or {}) if ticket is None else {ticket: 1}
+    meter = StepMeter(spend, attempt, whole, ticket=ticket, shown=shown or attempt.price_per_hour, clock=clock)
+    spend.begin(attempt, whole)
     done = threading.Event()
     thread = threading.Thread(target=_tick, args=(meter, done, interval), name="meter", daemon=True)
     thread.start()
@@ -225,7 +281,8 @@ def metered(
             meter.pays({})
             if settles:
                 spend.settle(attempt.key, AttemptEnd(at=clock(), ending=ending))
-            spend.release(demand.key, finished=ending == "succeeded")
+            if ticket is not None:
+                spend.release(ticket, finished=ending == "succeeded" and meter.teaches)
         except DatabaseError as error:
             # The work is done all the same; the reconciler settles what was left open.
             _log.warning("The end of %s could not be written down: %s", attempt.key, error)

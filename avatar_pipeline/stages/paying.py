@@ -7,16 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from avatar_pipeline.budget.types import MICRO, Amounts, AttemptStart, Demand, Payer
+from avatar_pipeline.budget.types import MICRO, Amounts, AttemptStart, Demand, Payer, cost
 from avatar_pipeline.errors import BudgetHold
+from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.spot.attempt import SpotAttempt
 from avatar_pipeline.stages.admission import hold_all
 from avatar_pipeline.stages.line import Line
 from avatar_pipeline.stages.metering import MeteredGuard, attempt_key, metered, ticket_key
 from avatar_pipeline.store.artifacts import Slot
 
-BATCH_ASSETS = frozenset({"clip_batch_manifest", "synthesized_speech", "rendered_clips"})
+BATCH_WORK = frozenset({"synthesized_speech", "rendered_clips"})
+"""The steps of a batch that its requests pay for."""
+BATCH_ASSETS = BATCH_WORK | {"clip_batch_manifest"}
 DAY_ASSETS = frozenset({"daily_report", "cost_report"})
+LOOK_SECONDS = Decimal(2)
+"""What a step of a batch takes that finds nothing to do, or has yet to see its requests paid for."""
 SPEAKS = "greeting_clip"
 """The step of an avatar that speaks a text, which a provider may charge for."""
 SETTING = "AVATAR_WORKER_PRICE_PER_HOUR"
@@ -48,13 +53,14 @@ def paid_step(line: Line, step: Step, told: SpotAttempt | None) -> Iterator[Line
         BudgetHold: a budget has no room for the step, or, at a boundary, for the rest of it.
     """
     attempt = _attempt(line, step, told)
-    demand = _demand(line, step, attempt.key)
+    shares = batch_shares(line, step.partition) if step.asset in BATCH_WORK else {}
     with metered(
         line.spend,
         attempt,
-        demand,
+        None if shares else _demand(line, step, attempt.key),
         clock=line.clock,
         settles=told is None,
+        shares=shares,
         shown=None if told is None else told.price,
     ) as meter:
         yield replace(line, meter=meter, guard=MeteredGuard(line.guard, meter.check))
@@ -71,6 +77,20 @@ def hold_step(line: Line, step: Step, error: BudgetHold) -> int:
     return hold_all(line, [record.request.request_id for record in records], error)
 
 
+def batch_shares(line: Line, batch_id: str) -> dict[str, int]:
+    """Return who pays for a batch: the unfinished requests for which money is put aside, by their texts' lengths."""
+    return {
+        record.reservation: len(record.request.text)
+        for record in line.requests.list(batch_id=batch_id, states=("claimed", "running"))
+        if record.reservation is not None and isinstance(record.request, ClipRequest)
+    }
+
+
+def look_amounts(line: Line, asset: str) -> Amounts:
+    """Return what is put aside for a step of a batch beside what is put aside for its requests."""
+    return Amounts(compute=max(MICRO, cost(LOOK_SECONDS, line.estimates.price(asset))))
+
+
 def tenant_of(line: Line, avatar_id: str) -> str:
     """Return on whose behalf an avatar is built: the tenant of the latest request for it."""
     asked = line.requests.list(kind="avatar", avatar_id=avatar_id, limit=1, newest_first=True)
@@ -78,6 +98,8 @@ def tenant_of(line: Line, avatar_id: str) -> str:
 
 
 def _demand(line: Line, step: Step, attempt: str) -> Demand:
+    if step.asset in BATCH_ASSETS:
+        return Demand(ticket_key(attempt), step.asset, Payer(), look_amounts(line, step.asset))
     payer, speech = Payer(), Amounts()
     units = Decimal(1)
     if step.is_of_avatar:
@@ -99,6 +121,9 @@ def _upload_seconds(line: Line, step: Step) -> Decimal:
 
 def _attempt(line: Line, step: Step, told: SpotAttempt | None) -> AttemptStart:
     number = step.number if told is None else told.number
+    # A step that runs again under a number that has ended (it was taken for lost, or Dagster runs it anew) is another.
+    while (known := line.spend.attempt(attempt_key(step.run_id, step.step_key, number))) is not None and known.ended_at:
+        number += 1
     price = line.settings.worker_price_per_hour.quantize(MICRO)
     start = AttemptStart(
         key=attempt_key(step.run_id, step.step_key, number),

@@ -18,7 +18,7 @@ from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.ledger.reconciling import endings, unwritten_charges
 from avatar_pipeline.ledger.spend_views import AttemptView
 from avatar_pipeline.stages.estimates import ELEVENLABS
-from avatar_pipeline.stages.expiry import look_at_expired
+from avatar_pipeline.stages.expiry import UNCLEAR_FOR, look_at_expired
 from avatar_pipeline.stages.line import Line
 from avatar_pipeline.stages.metering import INTERVAL_SECONDS, ticket_key
 from avatar_pipeline.stages.observed import ObservedAttempt
@@ -33,6 +33,7 @@ QUIET = timedelta(seconds=3 * INTERVAL_SECONDS)
 """A worker that was not metered for so long is not at work any more, if its run is over."""
 BILLED_SINCE = timedelta(days=1)
 """How far back bills of providers are looked for that were not written down."""
+SUCCEEDED = "succeeded"
 UNSEEN = "vanished"
 """The ending of what nobody saw end."""
 
@@ -158,6 +159,7 @@ def _settle_open(
         priced = None if told is None else prices.of(told, attempt.started_at, attempt.capacity_type)
         if line.spend.settle(attempt.key, end if told is None else _with_machine(end, told, priced, attempt)):
             settled.append(attempt.key)
+            line.spend.release(ticket_key(attempt.key), finished=end.ending == SUCCEEDED)
             if priced is None and attempt.profile:
                 unpriced.append(attempt.key)
     return settled, unpriced
@@ -240,10 +242,12 @@ def _shares(line: Line, attempts: Sequence[AttemptView], one: ObservedAttempt) -
 
 
 def _charge_unwritten(line: Line) -> list[str]:
-    """Write down as spent what a provider billed and was not, as where it was settled by a process without budgets."""
+    """Write down as spent what a provider billed and was not, or may have billed: its worker died, and nobody asked."""
     charged = []
     now = line.clock()
-    for provider, item_key in unwritten_charges(line.ledger.engine, [ELEVENLABS], now - BILLED_SINCE):
+    for provider, item_key in unwritten_charges(
+        line.ledger.engine, [ELEVENLABS], now - BILLED_SINCE, now - UNCLEAR_FOR
+    ):
         charge = line.charges.get(provider, item_key)
         if charge is not None:
             with writing(line.ledger.engine) as session:

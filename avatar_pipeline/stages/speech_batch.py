@@ -44,6 +44,8 @@ def speak_batch(
 
     def permit(utterance: Utterance) -> None:
         require_may_speak(line, pieces[utterance.key].plan.avatar_id)
+        if utterance.reservation is not None and (short := line.meter.exhausted().get(utterance.reservation)):
+            raise short
 
     providers = Providers(line, permit=permit, opener=opener)
     for request in requests:

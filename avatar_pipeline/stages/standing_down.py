@@ -84,9 +84,7 @@ def _of_all(line: Line, stops: Sequence[Stop], records: Sequence[RequestRecord])
 
 def _first(stops: Iterable[Stop], demands: Sequence[Demand]) -> Stop | None:
     """Return the first limit that something is asked of by all of these."""
-    asked = [
-        {key for key, amount in lines(demand.payer, demand.amounts).items() if amount > 0} for demand in demands
-    ]
+    asked = [{key for key, amount in lines(demand.payer, demand.amounts).items() if amount > 0} for demand in demands]
     common: set[tuple[Scope, Unit]] = set.intersection(*asked) if asked else set()
     return next((stop for stop in stops if (stop.standing.scope, stop.standing.unit) in common), None)
 

@@ -17,13 +17,13 @@ from dagster._core.events import EngineEventData
 from dagster._core.execution.plan.objects import StepSuccessData
 
 from avatar_pipeline.budget.types import Amounts, AttemptStart, Demand, Payer
+from avatar_pipeline.observing import collect
 from avatar_pipeline.settings import read_settings
 from avatar_pipeline.spot import history
 from avatar_pipeline.spot.types import Attempt, CapacityType, Ending, Offering, Placement
 from avatar_pipeline.stages.line import Line, open_line
 from avatar_pipeline.stages.observed import ObservedAttempt
 from avatar_pipeline.stages.reconcile import reconcile
-from sensors.observed import collect
 from tests.conftest import avatar_environment
 from tests.stages.benches import make_line
 

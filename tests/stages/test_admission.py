@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from avatar_pipeline.budget.types import Payer
-from avatar_pipeline.errors import AvatarError, BudgetHold
+from avatar_pipeline.errors import AvatarError, BudgetHold, InvalidInput
 from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.settings import read_settings
 from avatar_pipeline.stages.admission import sift
@@ -114,10 +114,8 @@ def test_a_clip_that_was_held_in_its_batch_is_admitted_anew_when_it_goes_on(line
     line.requests.hold("clip-001", "quota", NOON)
     line.requests.release_due()
     assert line.requests.get("clip-001").state == "claimed"
-    admission = line.requests.secure("clip-001")
-    assert admission is not None
-    assert admission.admitted
-    assert line.requests.secure("clip-001") is None, "it is paid for now"
+    assert line.requests.secure("clip-001").may_begin
+    assert line.requests.secure("clip-001").may_begin, "and again, which puts nothing aside"
     assert reserved(line) == Decimal("0.10")
     assert line.requests.get("clip-001").admissions == 2
 
@@ -127,8 +125,48 @@ def test_a_clip_that_is_laid_down_for_a_moment_keeps_what_was_put_aside(line: Li
     line.requests.claim("batch-1", 10)
     line.requests.hold("clip-001", "the machine is taken", NOON, keep_reservation=True)
     line.requests.release("clip-001")
-    assert line.requests.secure("clip-001") is None
+    assert line.requests.secure("clip-001").may_begin
     assert reserved(line) == Decimal("0.10")
+    assert line.requests.get("clip-001").admissions == 1
+
+
+@pytest.mark.parametrize("end", ["held", "failed", "removed"])
+def test_nothing_is_put_aside_for_what_is_not_to_be_worked_on_any_more(line: Line, end: str) -> None:
+    send(line, 1)
+    line.requests.claim("batch-1", 10)
+    if end == "held":
+        line.requests.hold("clip-001", "a person wants it so")
+    elif end == "failed":
+        line.requests.fail("clip-001", AvatarError("It broke.", remedy="None."))
+    else:
+        line.ledger.delete_avatar("ada")
+    secured = line.requests.secure("clip-001")
+    assert (secured.may_begin, secured.refused) == (False, None)
+    assert reserved(line) == 0
+
+
+def test_a_hold_by_a_person_outlasts_the_budgets(line: Line) -> None:
+    line.budgets.set("everything/day", Decimal(0), who="ops", reason="enough")
+    send(line, 1)
+    sift(line)
+    line.requests.hold("clip-001", "a person wants it so")
+    line.budgets.clear("everything/day", who="ops", reason="on we go")
+    assert sift(line).released == 0
+    assert states(line) == {"held": 1}
+
+
+def test_what_a_full_limit_holds_keeps_nobody_else_waiting(tmp_path: Path, clock: Clock) -> None:
+    budgets = tmp_path / "budgets.json"
+    each = {"name": "tenants", "scope": "tenant", "day": "0.05"}
+    budgets.write_text(json.dumps({"version": 1, "budgets": [each], "caps": {"clip": "0.10"}}))
+    line = make_line(tmp_path, clock, budgets=budgets)
+    add(line.ledger, avatar_row("ada", NOON))
+    send(line, 30, tenant="aa")
+    send(line, 1, first=99, tenant="bb")
+    assert sift(line, limit=50).held == 31
+    line.budgets.set("tenants/day@tenant:bb", Decimal(1), who="ops", reason="a launch")
+    assert sift(line, limit=5).released == 1
+    line.ledger.close()
 
 
 def test_what_cannot_be_paid_for_is_held_before_a_batch_is_opened_for_it(line: Line) -> None:
@@ -192,23 +230,39 @@ def test_the_requests_of_a_step_that_may_not_begin_are_held(line: Line) -> None:
     assert reserved(line) == 0
 
 
+class _Slow:
+    """A guard of work that takes two minutes from boundary to boundary."""
+
+    notice = None
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def saved(self, done: float, total: float) -> None:
+        pass
+
+    def boundary(self, done: float | None = None, total: float | None = None) -> None:
+        self._clock.now += timedelta(minutes=2)
+
+    def part(self, done: float, size: float, total: float) -> "_Slow":
+        return self
+
+
 def test_a_clip_that_runs_out_of_money_is_parked_with_its_work_and_goes_on_when_the_limit_is_raised(
     own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     budgets = tmp_path / "budgets.json"
-    told = {"version": 1, "budgets": [{"name": "everything", "scope": "all", "day": "4"}], "caps": {"clip": "2.7"}}
+    told = {"version": 1, "budgets": [{"name": "everything", "scope": "all", "day": "0.05"}], "caps": {"clip": "0.04"}}
     budgets.write_text(json.dumps(told))
     monkeypatch.setenv("AVATAR_BUDGETS", str(budgets))
-    # A dollar a second: a clip of a few seconds costs more than what is put aside for it.
-    monkeypatch.setenv("AVATAR_WORKER_PRICE_PER_HOUR", "3600")
     text = "One, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve."
-    with open_line(read_settings()) as bench:
+    clock = Clock()
+    with open_line(read_settings()) as opened:
+        bench = replace(opened, clock=clock, guard=_Slow(clock))
         bench.queues.clips.send([json.dumps({"request_id": "clip-1", "avatar_id": "ada", "text": text, "version": 1})])
         make_manifest(bench, "batch-1")
-        with paid_step(bench, Step("run-1", "synthesized_speech", 0, "synthesized_speech", "batch-1"), None) as line:
-            synthesize_batch(line, "batch-1")
-        step = Step("run-1", "rendered_clips", 0, "rendered_clips", "batch-1")
-        with paid_step(bench, step, None) as line:
+        synthesize_batch(bench, "batch-1")
+        with paid_step(bench, Step("run-1", "rendered_clips", 0, "rendered_clips", "batch-1"), None) as line:
             first = render_batch(line, "batch-1")
         assert list(first.held) == ["clip-1"]
         assert first.held["clip-1"].code == "budget_hold"
@@ -221,3 +275,42 @@ def test_a_clip_that_runs_out_of_money_is_parked_with_its_work_and_goes_on_when_
             assert list(render_batch(line, "batch-1").done) == ["clip-1"]
         assert bench.requests.get("clip-1").state == "done"
         assert bench.requests.get("clip-1").admissions == 2
+
+
+def test_a_budgets_file_that_cannot_be_read_admits_nothing_and_keeps_nobody_from_deleting(
+    tmp_path: Path, clock: Clock
+) -> None:
+    budgets = tmp_path / "budgets.yaml"
+    budgets.write_text("version: 1\nbudgets: [")
+    line = make_line(tmp_path, clock, budgets=budgets)
+    add(line.ledger, avatar_row("ada", NOON))
+    send(line, 2)
+    with pytest.raises(InvalidInput, match=r"budgets\.yaml"):
+        line.requests.claim("batch-1", 10)
+    with pytest.raises(InvalidInput, match=r"budgets\.yaml"):
+        sift(line)
+    assert states(line) == {"queued": 2}
+    line.ledger.delete_avatar("ada")
+    assert states(line) == {}
+    line.ledger.close()
+
+
+def test_repeats_teach_nothing_about_what_a_clip_takes(line: Line, clock: Clock) -> None:
+    send(line, 6)
+    line.requests.claim("batch-1", 10)
+    keys = line.requests.reservations([f"clip-{number:03}" for number in range(1, 7)])
+    step = Step("run-1", "rendered_clips", 0, "rendered_clips", "batch-1")
+    with paid_step(line, step, None):
+        clock.now += timedelta(seconds=1)
+        for name in keys:
+            line.requests.finish(name, clip_key="key", learn=False)
+    assert line.spend.samples("clip") == []
+
+
+def test_a_step_that_runs_again_under_a_number_that_has_ended_is_another_attempt(line: Line, clock: Clock) -> None:
+    step = Step("run-1", "clip_batch_manifest", 0, "clip_batch_manifest", "batch-1")
+    for _ in range(2):
+        with paid_step(line, step, None):
+            clock.now += timedelta(seconds=2)
+    known = [line.spend.attempt(f"run-1/clip_batch_manifest/{number}") for number in (0, 1)]
+    assert [one.seconds for one in known if one] == [2, 2]

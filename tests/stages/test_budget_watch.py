@@ -189,7 +189,7 @@ def test_a_stop_is_of_those_whose_limit_it_is(opened: Opened) -> None:
 def test_a_batch_that_could_not_go_through_its_steps_is_not_to_be_opened(opened: Opened) -> None:
     line = opened(everything(day="1.00"))
     assert batch_refused(line) is None
-    spend(line, "0.995")
+    spend(line, "0.999999")
     assert "everything/day" in str(batch_refused(line))
 
 

@@ -164,3 +164,42 @@ def test_the_time_of_work_that_fails_is_paid_too(line: Line, clock: Clock) -> No
     assert spent(line) == Decimal("0.005")
     assert reserved(line) == 0
     assert line.spend.samples("landmarks") == [], "nothing is learnt from what failed"
+
+
+def test_who_pays_for_a_step_without_a_ticket_pays_from_its_beginning_to_its_end(line: Line, clock: Clock) -> None:
+    first, second = clip(line, "one"), clip(line, "two")
+    whole = {first: 1, second: 3}
+    with metered(line.spend, attempt(clock), None, clock=clock, settles=True, shares=whole, interval=NEVER) as meter:
+        clock.passes(4)
+        meter.pays({first: 1})
+        clock.passes(10)
+        meter.pays({})
+        clock.passes(4)
+    left = {key: line.spend.remaining(key) for key in (first, second)}
+    assert {key: one.amounts.compute for key, one in left.items() if one} == {
+        first: Decimal("0.088"),
+        second: Decimal("0.094"),
+    }
+
+
+@pytest.mark.parametrize("who", ["alone", "with another"])
+def test_work_whose_money_was_let_go_of_stops_when_it_is_spent(line: Line, clock: Clock, who: str) -> None:
+    key, other = clip(line, "one"), clip(line, "other", "0.80")
+    shares = {key: 1} if who == "alone" else {key: 1, other: 1}
+    with metered(line.spend, attempt(clock), None, clock=clock, settles=True, shares=shares, interval=NEVER) as meter:
+        line.spend.release(key)
+        refused: set[str] = set()
+        for _ in range(1000):
+            clock.passes(2)
+            meter.tick()
+            try:
+                meter.check()
+                refused |= set(meter.exhausted())
+            except BudgetHold:
+                refused.add(key)
+            if refused:
+                break
+        assert refused == {key}
+    settled = line.spend.get(key)
+    assert settled is not None
+    assert settled.used.compute <= Decimal("0.10")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from avatar_pipeline.clock import utc_now
+from avatar_pipeline.observing import collect
 from avatar_pipeline.stages.line import Line
 from avatar_pipeline.stages.reconcile import reconcile
-from sensors.observed import collect
 from tests.spot.executor.harness import Bench
 from tests.spot.executor.test_interruptions import SUCCESS, after_start
 from tests.stages.benches import make_line

@@ -16,8 +16,8 @@ from avatar_pipeline.spot.types import Attempt
 from avatar_pipeline.stages.line import Line
 from avatar_pipeline.stages.observed import ObservedAttempt, named
 from avatar_pipeline.stages.reconcile import QUIET
-from sensors.runs import PARTITION_TAG
 
+PARTITION_TAG = "dagster/partition"
 RECENT = timedelta(hours=1)
 """How long after its end a run is looked at for attempts of which the ledger never heard."""
 _MOST_RECENT = 1000
