@@ -16,7 +16,7 @@ from avatar_pipeline.ledger.charges import Charge
 from avatar_pipeline.ledger.database import chunks
 from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.ledger.provider_schema import OPEN, ChargeRow
-from avatar_pipeline.ledger.schema import AvatarRow, RequestRow
+from avatar_pipeline.ledger.schema import HELD_BY, AvatarRow, RequestRow
 from avatar_pipeline.ledger.spend import SpendBook
 from avatar_pipeline.ledger.steps import not_found
 
@@ -172,5 +172,7 @@ def hold_of(admission: Admission) -> BudgetHold:
 
 def count_held(session: Session) -> dict[str, int]:
     """Count the requests that are held, by the limit that holds them."""
-    held = select(RequestRow.held_by, func.count()).where(RequestRow.held_by.is_not(None)).group_by(RequestRow.held_by)
+    held = (
+        select(RequestRow.held_by, func.count()).where(HELD_BY, RequestRow.state == "held").group_by(RequestRow.held_by)
+    )
     return {str(limit): number for limit, number in session.execute(held)}

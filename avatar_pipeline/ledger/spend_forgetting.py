@@ -15,7 +15,7 @@ from avatar_pipeline.ledger.database import chunks, delete_in_pages
 from avatar_pipeline.ledger.spend_attempts import ATTEMPTS
 from avatar_pipeline.ledger.spend_entries import ENTRIES
 from avatar_pipeline.ledger.spend_posting import RESERVATIONS, Posting
-from avatar_pipeline.ledger.spend_schema import OPEN_ATTEMPT, AttemptRow, ReservationRow
+from avatar_pipeline.ledger.spend_schema import OPEN_ATTEMPT, AttemptRow, BudgetAlertRow, ReservationRow
 from avatar_pipeline.ledger.totals import ACCOUNTS, TOTALS
 
 FORGOTTEN = "forgotten"
@@ -27,7 +27,7 @@ def forget_avatar_in(session: Session, avatar_id: str, now: datetime | None = No
 
     What was spent stays, in everybody's totals and the tenant's, under no name: the keys of reservations, which hold
     names of requests, go too. Reservations are closed and deleted; those that an attempt still draws on, once it is
-    settled. People's changes of the avatar's limits stay: they are an audit.
+    settled. Alerts of its limits go. People's changes of these stay: they are an audit.
     """
     posting = Posting(session.connection(), now or utc_now())
     of_avatar = select(RESERVATIONS.c.key).where(RESERVATIONS.c.avatar_id == avatar_id)
@@ -55,6 +55,8 @@ def forget_avatar_in(session: Session, avatar_id: str, now: datetime | None = No
     scope = str(Scope(ScopeKind.AVATAR, avatar_id))
     for table in (TOTALS, ACCOUNTS):
         posting.connection.execute(delete(table).where(table.c.scope == scope))
+    alerts = delete(BudgetAlertRow).where(BudgetAlertRow.limit_id.endswith(f"@{scope}", autoescape=True))
+    posting.connection.execute(alerts)
 
 
 def forget_settled(posting: Posting, attempt_key: str, keys: Iterable[str]) -> None:

@@ -314,3 +314,26 @@ def test_a_step_that_runs_again_under_a_number_that_has_ended_is_another_attempt
             clock.now += timedelta(seconds=2)
     known = [line.spend.attempt(f"run-1/clip_batch_manifest/{number}") for number in (0, 1)]
     assert [one.seconds for one in known if one] == [2, 2]
+
+
+def test_what_a_budget_holds_goes_on_when_the_budget_says_so_and_not_when_a_time_has_come(
+    line: Line, clock: Clock
+) -> None:
+    line.budgets.set("everything/day", Decimal("0.05"), who="ops", reason="enough")
+    send(line, 1)
+    sift(line)
+    clock.now += timedelta(days=2)
+    assert line.requests.release_due() == 0
+    line.budgets.clear("everything/day", who="ops", reason="on we go")
+    assert sift(line).released == 1
+
+
+@pytest.mark.parametrize("end", ["failed", "refused"])
+def test_a_request_that_ends_while_a_budget_holds_it_is_held_no_more(line: Line, end: str) -> None:
+    send(line, 25)
+    sift(line)
+    if end == "failed":
+        line.requests.fail("clip-025", AvatarError("It broke.", remedy="None."))
+    else:
+        line.requests.refuse_avatar("ada", AvatarError("Gone.", remedy="None."))
+    assert line.requests.get("clip-025").held_by is None
