@@ -45,15 +45,30 @@ def in_force(limit: Limit, changes: Sequence[Change], now: datetime) -> Decimal:
 
     What is set for the limit itself counts before what is set for the rule that it comes from (`tenants/day` of
     `tenants/day@tenant:acme`), and that before the file. Clearing one leaves the next. Overrides of both are added.
+
+    What is set to 0 is 0: of the overrides, only those count that were made after it, in the knowledge of it.
     """
-    base = limit.hard
+    base, since = limit.hard, 0
     for limit_id in dict.fromkeys((limit.id, limit.rule_id)):
         own = (change for change in changes if change.limit_id == limit_id)
         last = max((change for change in own if change.action in _LASTING), key=lambda change: change.id, default=None)
         if last is not None and last.action == Action.SET and last.amount is not None:
-            base = last.amount
+            base, since = last.amount, last.id if last.amount == 0 else 0
             break
-    return max(NONE, base + sum((change.amount or NONE for change in overrides(limit, changes, now)), NONE))
+    added = (change.amount or NONE for change in overrides(limit, changes, now) if change.id > since)
+    return max(NONE, base + sum(added, NONE))
+
+
+def raised_at(limit: Limit, changes: Sequence[Change], since: datetime) -> datetime | None:
+    """Return when, after `since`, a person last raised a limit; None if nobody did."""
+    mine = sorted((one for one in changes if one.limit_id in (limit.id, limit.rule_id)), key=lambda one: one.id)
+    raised = None
+    for number, change in enumerate(mine):
+        if change.at > since and in_force(limit, mine[: number + 1], change.at) > in_force(
+            limit, mine[:number], change.at
+        ):
+            raised = change.at
+    return raised
 
 
 def overrides(limit: Limit, changes: Iterable[Change], now: datetime) -> list[Change]:

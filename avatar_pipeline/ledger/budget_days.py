@@ -29,7 +29,7 @@ def standings_at(engine: Engine, plan: Plan, at: Mapping[Period, datetime]) -> l
     with reading(engine) as session:
         connection = session.connection()
         for moment in sorted(set(at.values())):
-            for limit, standing in stand_all(connection, plan, moment):
+            for limit, standing in stand_all(connection, plan, moment, until=moment):
                 if at[limit.period] != moment:
                     continue
                 sums = totals.sums(connection, totals.spans(standing.starts_at, moment), [limit.scope])

@@ -47,8 +47,13 @@ def stand(connection: Connection, plan: Plan, limits: Sequence[Limit], now: date
     return _standings(plan, limits, now, changes, added, totals.reserved(connection, scopes))
 
 
-def stand_all(connection: Connection, plan: Plan, now: datetime) -> list[tuple[Limit, Standing]]:
-    """Return how every named limit stands, and those for each of a kind where anything is reserved or was spent."""
+def stand_all(
+    connection: Connection, plan: Plan, now: datetime, *, until: datetime | None = None
+) -> list[tuple[Limit, Standing]]:
+    """Return how every named limit stands, and those for each of a kind where anything is reserved or was spent.
+
+    `until`: for a moment in the past, what people changed later does not count.
+    """
     if not plan.rules:
         return []
     fixed = {limit.scope for limit in plan.fixed}
@@ -59,7 +64,7 @@ def stand_all(connection: Connection, plan: Plan, now: datetime) -> list[tuple[L
     scopes = fixed | {scope for scope in map(totals.scope_of, seen) if scope.kind in plan.scope_kinds}
     limits = [limit for scope in sorted(scopes) for limit in plan.limits_of(scope)]
     changes = [_change(row) for row in connection.execute(_ALL_CHANGES).mappings()]
-    found = _standings(plan, limits, now, changes, added, reserved)
+    found = _standings(plan, limits, now, changes, added, reserved, until)
     return [
         (limit, standing)
         for limit, standing in found
@@ -85,9 +90,12 @@ def _standings(
     changes: Sequence[Change],
     added: Sums,
     reserved: Mapping[tuple[str, str], Decimal],
+    until: datetime | None = None,
 ) -> list[tuple[Limit, Standing]]:
     by_limit: dict[str, list[Change]] = {}
     for change in changes:
+        if until is not None and change.at > until:
+            continue
         by_limit.setdefault(change.limit_id, []).append(change)
     found = []
     for limit in limits:
@@ -95,7 +103,7 @@ def _standings(
         stretch = _stretch(limit.period, plan.timezone, slot_of(now))
         mine = [*by_limit.get(limit.id, ()), *(by_limit.get(limit.rule_id, ()) if limit.rule_id != limit.id else ())]
         hard = in_force(limit, mine, now)
-        if limit.carry_over and limit.period is not Period.ROLLING:
+        if hard and limit.carry_over and limit.period is not Period.ROLLING:
             hard += _carried(limit, stretch, mine, added, key)
         settled, oldest = _sum(added, stretch.spans, key)
         ends_at = stretch.now.end

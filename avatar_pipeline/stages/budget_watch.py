@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from avatar_pipeline.budget.changes import Change, raised_at
 from avatar_pipeline.budget.config import Limit, Period
 from avatar_pipeline.budget.figures import PER, figure, moment, percent, with_unit
 from avatar_pipeline.budget.forecast import HISTORY, Crossing, Forecast, crossed, forecast
@@ -178,14 +179,16 @@ def _tell(line: Line, outlooks: Iterable[Outlook]) -> tuple[Alert, ...]:
     for known in line.budgets.alerts(since, limit=MOST_ALERTS):
         told.setdefault((known.limit_id, known.kind, known.threshold), []).append(known)
     alerts = []
+    changes = line.budgets.changes()
     for one, crossing in crossings:
         same = told.get((one.limit.id, crossing.kind, crossing.threshold), ())
-        if any(_is_told(alert, one.standing) for alert in same):
-            continue
         standing = one.standing
+        since = _since(line, one, crossing, changes)
+        if any(_is_told(alert, standing, since) for alert in same):
+            continue
         alert = Alert(
             limit_id=standing.limit_id,
-            period_start=standing.starts_at,
+            period_start=since,
             kind=crossing.kind,
             threshold=crossing.threshold,
             share=crossing.share,
@@ -205,11 +208,27 @@ def _tell(line: Line, outlooks: Iterable[Outlook]) -> tuple[Alert, ...]:
     return tuple(alerts)
 
 
-def _is_told(alert: Alert, standing: Standing) -> bool:
+def _since(line: Line, one: Outlook, crossing: Crossing, changes: Sequence[Change]) -> datetime:
+    """Return since when a crossing is the same: the period's beginning, or a raise since then after which it was open.
+
+    Who raises a limit because of an alert wants to be told again when the new one is nearly spent, and not at once of
+    what was spent before. That is known by the hour.
+    """
+    standing = one.standing
+    raised = raised_at(one.limit, changes, standing.starts_at)
+    if raised is None or crossing.kind != "actual":
+        return raised or standing.starts_at
+    hour = raised.replace(minute=0, second=0, microsecond=0)
+    hourly = line.spend.hourly(standing.scope, standing.unit, standing.starts_at)
+    before = sum((amount for at, amount in hourly.items() if at < hour), Decimal(0))
+    return raised if before < crossing.threshold * standing.hard else standing.starts_at
+
+
+def _is_told(alert: Alert, standing: Standing, since: datetime) -> bool:
     """The last 24 hours begin anew every quarter of an hour: told once within them is told."""
     if standing.period == Period.ROLLING:
-        return alert.at >= standing.starts_at
-    return alert.period_start == standing.starts_at
+        return alert.at >= since
+    return alert.period_start == since
 
 
 def _message(one: Outlook, crossing: Crossing, timezone: str) -> str:

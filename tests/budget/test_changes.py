@@ -7,7 +7,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avatar_pipeline.budget.changes import Action, Change, carried, in_force, next_expiry, overrides
+from avatar_pipeline.budget.changes import Action, Change, carried, in_force, next_expiry, overrides, raised_at
 from avatar_pipeline.budget.config import Limit, Period
 from avatar_pipeline.budget.types import ALL, Scope, ScopeKind, Unit
 
@@ -133,3 +133,21 @@ def test_what_is_left_over_is_carried_up_to_its_share() -> None:
     assert carried(replace(LIMIT, carry_over=Decimal("0.333333")), Decimal("0.000010"), Decimal(0)) == Decimal(
         "0.000003"
     )
+
+
+def test_what_is_set_to_nothing_is_nothing_but_for_what_is_allowed_afterwards() -> None:
+    changes = [override(1, 50, 1), change(2, Action.SET, 0), override(3, 5, 1)]
+    assert in_force(LIMIT, changes[:2], NOW) == 0
+    assert in_force(LIMIT, changes, NOW) == 5
+
+
+def test_the_last_raise_is_known_and_a_cut_is_none() -> None:
+    changes = [
+        replace(change(1, Action.SET, 300), at=NOW),
+        replace(change(2, Action.SET, 100), at=NOW + HOUR),
+        replace(override(3, 5, 24), at=NOW + 2 * HOUR),
+        replace(change(4, Action.REVOKE, override_id="o3"), at=NOW + 3 * HOUR),
+    ]
+    assert raised_at(LIMIT, changes, NOW - HOUR) == NOW + 2 * HOUR
+    assert raised_at(LIMIT, changes[:2], NOW - HOUR) == NOW
+    assert raised_at(LIMIT, changes[:2], NOW) is None

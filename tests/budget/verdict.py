@@ -43,7 +43,8 @@ def _at_last(trial: Trial, outcome: Outcome) -> Iterator[str]:
         yield f"{len(outcome.done_at_last)} of {trial.clips} were done in the end."
     if outcome.billed_at_last != CHARACTERS * trial.clips:
         yield f"The provider billed {outcome.billed_at_last} characters in the end, not {CHARACTERS * trial.clips}."
-    if outcome.alerts_at_last != len(THRESHOLDS):
+    # Once more each after the raise, as far as the sensor has looked by now.
+    if not len(THRESHOLDS) <= outcome.alerts_at_last <= 2 * len(THRESHOLDS):
         yield f"{outcome.alerts_at_last} alerts went out in the end."
     if outcome.reserved_at_last or outcome.attempts_open:
         yield f"{outcome.reserved_at_last} is still put aside, {outcome.attempts_open} attempts are open."

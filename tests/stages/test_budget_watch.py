@@ -96,12 +96,25 @@ def test_a_threshold_is_told_once_a_period_whoever_looks(opened: Opened, clock: 
     spend(line, "8")
     assert told(line) == [("actual", Decimal("0.5")), ("actual", Decimal("0.8"))]
     assert told(line) == []
-    line.budgets.set("everything/day", Decimal(20), who="test", reason="more")
-    line.budgets.set("everything/day", Decimal(10), who="test", reason="less again")
-    assert told(line) == [], "once a period, whatever becomes of the limit"
+    line.budgets.set("everything/day", Decimal(9), who="test", reason="less")
+    assert told(line) == [], "once a period, though the limit is lowered"
     clock.now += timedelta(days=1)
     spend(line, "5.00")
     assert told(line) == [("actual", Decimal("0.5"))]
+
+
+def test_after_a_raise_it_is_told_again_of_what_is_crossed_anew_and_not_of_what_was_spent_before(
+    opened: Opened, clock: Clock
+) -> None:
+    line = opened(everything(day="10"))
+    spend(line, "10")
+    assert [threshold for _, threshold in told(line)] == [Decimal("0.5"), Decimal("0.8"), Decimal(1)]
+    clock.now += timedelta(hours=1)
+    line.budgets.set("everything/day", Decimal(18), who="test", reason="more")
+    assert told(line) == [], "more than half of the new limit was spent before it was raised"
+    spend(line, "5")
+    assert told(line) == [("actual", Decimal("0.8"))]
+    assert told(line) == []
 
 
 def test_the_last_24_hours_begin_anew_every_quarter_of_an_hour_and_are_told_of_once(

@@ -80,11 +80,6 @@ class Outcome:
     most_taken: str = ""
     wrong: list[str] = field(default_factory=list)
 
-    @property
-    def admissions_per_second(self) -> float:
-        """Reservations made in a second, over all processes."""
-        return self.admissions / self.seconds
-
 
 def storm(url: str, *, seconds: float, spenders: int, seed: int = 0, pause: float = 0.5) -> Outcome:
     """Let it rage, and return what was seen. A spender is killed every `pause` seconds or so."""
@@ -255,7 +250,10 @@ def show(outcome: Outcome) -> None:
     table = Table(title=f"{outcome.spenders} spenders on {outcome.database}", show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    figures = asdict(outcome) | {"admissions_per_second": round(outcome.admissions_per_second, 1)}
+    figures = asdict(outcome) | {
+        "admissions_per_second": round(outcome.admissions / outcome.seconds, 1),
+        "answers_per_second": round((outcome.admissions + outcome.held + outcome.replayed) / outcome.seconds, 1),
+    }
     for name, value in figures.items():
         if name not in {"database", "spenders", "wrong"}:
             table.add_row(name.replace("_", " "), str(value))
