@@ -22,10 +22,6 @@ DEFAULT_CAPS: Mapping[str, Amounts] = MappingProxyType(
         "clip": Amounts(compute=Decimal("0.50")),
         "avatar": Amounts(compute=Decimal("2.00")),
         "default": Amounts(compute=Decimal("0.50")),
-        # What a batch's steps take beside its clips: they load, and they publish.
-        "clip_batch_manifest": Amounts(compute=Decimal("0.02")),
-        "synthesized_speech": Amounts(compute=Decimal("0.05")),
-        "rendered_clips": Amounts(compute=Decimal("0.20")),
         "daily_report": Amounts(compute=Decimal("0.02")),
         "cost_report": Amounts(compute=Decimal("0.02")),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from avatar_pipeline.budget.file_values import shown
 from avatar_pipeline.errors import InvalidInput
 
+_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 MOST_BYTES = 256 * 1024
 
 
@@ -40,6 +42,7 @@ def _parsed(text: str, source: str) -> object:
     try:
         for node in _nodes(yaml.compose(text, Loader=yaml.SafeLoader)):
             _no_key_twice(node, source)
+            _plain_numbers(node, source)
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # ValueError: a date or number that looks like one and is none.
@@ -58,6 +61,17 @@ def _nodes(root: Any) -> Iterator[Any]:
         if isinstance(node.value, list):
             waiting += [each for pair in node.value for each in (pair if isinstance(pair, tuple) else (pair,))]
             yield node
+
+
+def _plain_numbers(node: Any, source: str) -> None:
+    # YAML 1.1 takes 0100 for 64, and 1:30 for 90: such a limit would be silently another, too.
+    for pair in node.value:
+        for each in pair if isinstance(pair, tuple) else (pair,):
+            if each.tag.endswith(":int") and not _NUMBER.fullmatch(each.value):
+                raise InvalidInput(
+                    f"{source}: line {each.start_mark.line + 1}: {shown(each.value)} is not a plain number.",
+                    remedy="Write it with the digits 0 to 9 alone, without zeros in front.",
+                )
 
 
 def _no_key_twice(node: Any, source: str) -> None:

@@ -116,4 +116,9 @@ def require_signature(who: str, reason: str) -> tuple[str, str]:
             f"A change of a budget has a reason of 1 to {_LONGEST_REASON:,} characters.",
             remedy="Say why, for those who look at it later.",
         )
+    for text in (who, reason):
+        if not text.replace("\n", " ").isprintable():
+            raise InvalidInput(
+                "A name or a reason holds characters that cannot be shown.", remedy="Use letters, digits, signs."
+            )
     return who, reason

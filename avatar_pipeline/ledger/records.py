@@ -79,11 +79,11 @@ class Secured:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A clip that waits for a batch, or is held by a budget, and its place in the order of arrival."""
+    """A clip that waits for a batch, or is held by a limit of a budget, and its place in the order of arrival."""
 
     request: ClipRequest
     position: int
-    is_held: bool
+    held_by: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from avatar_pipeline.clock import Clock, utc_now
@@ -40,6 +40,8 @@ from avatar_pipeline.ledger.schema import (
 )
 
 __all__ = ["Arrival", "RequestBook"]
+
+_HELD_CLIP: ColumnElement[bool] = and_(RequestRow.state == "held", RequestRow.kind == "clip")
 
 
 class RequestBook:
@@ -297,24 +299,51 @@ class RequestBook:
         """Return up to `limit` clips that are in no batch: by priority, then as they came."""
         return self._candidates(WAITING, limit)
 
-    def held_by_budget(self, limit: int, *, but: Collection[str] = ()) -> builtins.list[Candidate]:
-        """Return clips that budgets hold, by priority, then as they came: up to `limit` for each limit that holds any.
+    def held_by_budget(self, limit_id: str, limit: int) -> builtins.list[Candidate]:
+        """Return up to `limit` clips that a budget's limit holds: by priority, then as they came."""
+        return self._candidates(and_(_HELD_CLIP, RequestRow.held_by == limit_id), limit)
 
-        `but`: limits that need not be asked.
+    def first_held(self, *, but: Collection[str] = ()) -> dict[str, builtins.list[Candidate]]:
+        """Return, for each limit of a budget that holds clips, the first of them and the shortest.
+
+        If there is room for neither, there is for none. `but`: limits that need not be asked.
         """
+        order = (RequestRow.priority.desc(), RequestRow.position)
+        ranked = (
+            select(
+                RequestRow.id,
+                func.row_number().over(partition_by=RequestRow.held_by, order_by=order).label("place"),
+                func.row_number()
+                .over(partition_by=RequestRow.held_by, order_by=(RequestRow.cost, RequestRow.position))
+                .label("size"),
+            )
+            .where(HELD_BY, _HELD_CLIP)
+            .subquery()
+        )
+        query = (
+            select(RequestRow.held_by, RequestRow.payload, RequestRow.position)
+            .join(ranked, ranked.c.id == RequestRow.id)
+            .where(or_(ranked.c.place == 1, ranked.c.size == 1))
+        )
+        found: dict[str, builtins.list[Candidate]] = {}
         with reading(self._engine) as session:
-            holding = set(session.scalars(select(RequestRow.held_by).where(HELD_BY).distinct()))
-        held = and_(RequestRow.state == "held", RequestRow.kind == "clip")
-        return [
-            candidate
-            for name in sorted(str(name) for name in holding - set(but))
-            for candidate in self._candidates(and_(held, RequestRow.held_by == name), limit)
-        ]
+            for row in session.execute(query):
+                if row.held_by not in but:
+                    one = Candidate(ClipRequest.model_validate(row.payload), row.position, row.held_by)
+                    found.setdefault(row.held_by, []).append(one)
+        return found
 
     def hold_for_budget(self, request_id: str, error: BudgetHold, now: datetime) -> bool:
         """Hold a request that a budget has no room for until it is to be asked again; true if it was not held yet."""
         until = error.retry_at or now + steps.FOR_A_DAY
         return self.hold(request_id, f"{error.code}: {error.message}", until, held_by=error.limit_id)
+
+    def hold_otherwise(self, request_id: str, error: BudgetHold, now: datetime) -> bool:
+        """Note that another limit holds a request now than the one that did; true if a budget holds it at all."""
+        with writing(self._engine) as session:
+            note = f"{error.code}: {error.message}"
+            until = error.retry_at or now + steps.FOR_A_DAY
+            return steps.hold_otherwise(session, request_id, note, now, until, error.limit_id)
 
     def waiting_avatars(self, limit: int) -> builtins.list[RequestRecord]:
         """Return up to `limit` avatar requests that are neither final nor held, by priority, then as they came."""
@@ -434,10 +463,10 @@ class RequestBook:
 
     def _candidates(self, which: ColumnElement[bool], limit: int) -> builtins.list[Candidate]:
         order = (RequestRow.priority.desc(), RequestRow.position)
-        query = select(RequestRow.payload, RequestRow.position, RequestRow.state).where(which).order_by(*order)
+        query = select(RequestRow.payload, RequestRow.position, RequestRow.held_by).where(which).order_by(*order)
         with reading(self._engine) as session:
             return [
-                Candidate(ClipRequest.model_validate(row.payload), row.position, row.state == "held")
+                Candidate(ClipRequest.model_validate(row.payload), row.position, row.held_by)
                 for row in session.execute(query.limit(limit))
             ]
 

@@ -135,6 +135,20 @@ def hold(
     return False
 
 
+def hold_otherwise(session: Session, request_id: str, note: str, now: datetime, until: datetime, held_by: str) -> bool:
+    """Put a request that a budget holds under another of its limits; true if a budget holds it."""
+    other = (
+        update(RequestRow)
+        .where(RequestRow.id == request_id, RequestRow.state == "held", HELD_BY)
+        .values(held_by=held_by, held_until=until)
+        .returning(RequestRow.id)
+    )
+    if session.scalar(other, execution_options=_UNTOUCHED) is None:
+        return False
+    _write_down(session, request_id, "held", note, now)
+    return True
+
+
 def hold_refused(session: Session, refused: Mapping[str, Admission], now: datetime) -> int:
     """Hold requests that a budget has no room for, but those that somebody else is just about; return how many."""
     free: list[str] = []

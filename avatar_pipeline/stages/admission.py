@@ -16,6 +16,7 @@ from avatar_pipeline.budget.types import Admission, Payer, Standing, lines
 from avatar_pipeline.errors import BudgetHold
 from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.ledger.purse import hold_of
+from avatar_pipeline.ledger.records import Candidate
 from avatar_pipeline.stages.line import Line
 
 LOOKED_AT = 500
@@ -41,24 +42,48 @@ def sift(line: Line, *, limit: int = LOOKED_AT) -> Sifted:
     """
     line.money.require_plan()
     waiting = line.requests.waiting_clips(limit)
-    # Those that a full limit holds need not be looked at: however many they are, they keep nobody else waiting.
-    full = {standing.limit_id for _, standing in line.spend.all_standings() if standing.left <= 0}
-    blocked = line.requests.held_by_budget(limit, but=full)
+    outlook = _Outlook(line)
+    blocked = _held(line, outlook, limit)
     if not blocked and not line.plan.rules:
         return Sifted(0, 0, len(waiting))
-    outlook = _Outlook(line)
     voices = line.ledger.voices_of({row.request.avatar_id for row in (*waiting, *blocked)})
     held = released = affordable = 0
     for row in sorted((*waiting, *blocked), key=lambda row: (-row.request.priority, row.position)):
         request = row.request
         admission = outlook.admit(request, voices.get(request.avatar_id, ""))
         affordable += admission.admitted
-        if admission.admitted and row.is_held:
-            released += line.requests.release(request.request_id)
-        elif not admission.admitted and not row.is_held:
-            error = hold_of(admission)
+        if admission.admitted:
+            released += row.held_by is not None and line.requests.release(request.request_id)
+            continue
+        error = hold_of(admission)
+        if row.held_by is None:
             held += line.requests.hold_for_budget(request.request_id, error, line.clock())
+        elif row.held_by != error.limit_id:
+            # Or it would stand in the way of those that its former limit has room for.
+            line.requests.hold_otherwise(request.request_id, error, line.clock())
     return Sifted(held, released, affordable)
+
+
+def _held(line: Line, outlook: _Outlook, limit: int) -> list[Candidate]:
+    """Return clips that are held by limits which do not refuse them any more.
+
+    However many there are, those of a limit that has none keep nobody else waiting.
+    """
+    full = {standing.limit_id for _, standing in line.spend.all_standings() if standing.left <= 0}
+    first = line.requests.first_held(but=full)
+    voices = line.ledger.voices_of({one.request.avatar_id for some in first.values() for one in some})
+    return [
+        candidate
+        for limit_id, some in sorted(first.items())
+        if not all(
+            _is_refused_by(limit_id, outlook.look(one.request, voices.get(one.request.avatar_id, ""))) for one in some
+        )
+        for candidate in line.requests.held_by_budget(limit_id, limit)
+    ]
+
+
+def _is_refused_by(limit_id: str, admission: Admission) -> bool:
+    return not admission.admitted and admission.binding is not None and admission.binding.limit_id == limit_id
 
 
 def hold_all(line: Line, request_ids: Sequence[str], error: BudgetHold) -> int:
@@ -75,13 +100,15 @@ class _Outlook:
         self._known: dict[Payer, list[tuple[Limit, Standing]]] = {}
         self._promised: dict[str, Standing] = {}
 
+    def look(self, request: ClipRequest, voice: str) -> Admission:
+        """Say what the gate would say."""
+        demand = self._line.purse.demand(request, voice)
+        return decide(demand, self._standings(demand.payer), self._now, timezone=self._line.plan.timezone)
+
     def admit(self, request: ClipRequest, voice: str) -> Admission:
         """Say what the gate would say, and reckon with it from then on."""
         demand = self._line.purse.demand(request, voice)
-        payer = replace(demand.payer, request_id=None)
-        if payer not in self._known:
-            self._known[payer] = self._line.spend.standings(payer)
-        standings = [(limit, self._promised.get(now.limit_id, now)) for limit, now in self._known[payer]]
+        standings = self._standings(demand.payer)
         admission = decide(demand, standings, self._now, timezone=self._line.plan.timezone)
         if admission.admitted:
             asked = lines(demand.payer, demand.amounts)
@@ -90,3 +117,9 @@ class _Outlook:
                 if more:
                     self._promised[standing.limit_id] = replace(standing, reserved=standing.reserved + more)
         return admission
+
+    def _standings(self, payer: Payer) -> list[tuple[Limit, Standing]]:
+        payer = replace(payer, request_id=None)
+        if payer not in self._known:
+            self._known[payer] = self._line.spend.standings(payer)
+        return [(limit, self._promised.get(now.limit_id, now)) for limit, now in self._known[payer]]

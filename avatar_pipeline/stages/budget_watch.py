@@ -130,7 +130,8 @@ def _least(line: Line) -> dict[tuple[Scope, Unit], Decimal]:
     demands: list[Demand] = []
     if line.plan.rules:
         shortest: dict[tuple[str, str], ClipRequest] = {}
-        for one in (*line.requests.waiting_clips(LOOKED_AT), *line.requests.held_by_budget(LOOKED_AT)):
+        held = [one for some in line.requests.first_held().values() for one in some]
+        for one in (*line.requests.waiting_clips(LOOKED_AT), *held):
             pair = (one.request.tenant, one.request.avatar_id)
             if pair not in shortest or len(one.request.text) < len(shortest[pair].text):
                 shortest[pair] = one.request

@@ -188,7 +188,8 @@ def _ahead(line: Line, record: RequestRecord) -> int:
     """Count the clips, waiting or held by budgets, that the gate looks at before this one."""
     if not line.plan.rules or not isinstance(record.request, ClipRequest):
         return 0
-    candidates = (*line.requests.waiting_clips(LOOKED_AT), *line.requests.held_by_budget(LOOKED_AT))
+    held = [] if record.held_by is None else line.requests.held_by_budget(record.held_by, LOOKED_AT)
+    candidates = (*line.requests.waiting_clips(LOOKED_AT), *held)
     ordered = sorted(candidates, key=lambda one: (-one.request.priority, one.position))
     names = [one.request.request_id for one in ordered]
     return names.index(record.request.request_id) if record.request.request_id in names else len(names)

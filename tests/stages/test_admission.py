@@ -337,3 +337,27 @@ def test_a_request_that_ends_while_a_budget_holds_it_is_held_no_more(line: Line,
     else:
         line.requests.refuse_avatar("ada", AvatarError("Gone.", remedy="None."))
     assert line.requests.get("clip-025").held_by is None
+
+
+def test_a_held_clip_that_another_limit_refuses_now_does_not_stand_in_the_way(tmp_path: Path, clock: Clock) -> None:
+    budgets = tmp_path / "budgets.json"
+    rules = [
+        {"name": "everything", "scope": "all", "day": "0.05"},
+        {"name": "tenants", "scope": "tenant", "day": "0.10"},
+    ]
+    budgets.write_text(json.dumps({"version": 1, "budgets": rules, "caps": {"clip": "0.10"}}))
+    line = make_line(tmp_path, clock, budgets=budgets)
+    add(line.ledger, avatar_row("ada", NOON))
+    send(line, 5, tenant="xx")
+    send(line, 1, first=9, tenant="yy")
+    sift(line)
+    assert {record.held_by for record in line.requests.list()} == {"everything/day"}
+    line.budgets.set("everything/day", Decimal(10), who="ops", reason="a launch")
+    line.budgets.set("tenants/day@tenant:xx", Decimal("0.01"), who="ops", reason="owes us")
+    for _ in range(6):
+        sift(line, limit=2)
+    assert line.requests.get("clip-009").state == "queued"
+    assert line.requests.get("clip-001").held_by == "tenants/day@tenant:xx"
+    steps = [event.state for event in line.requests.history("clip-001")]
+    assert steps == ["queued", "held", "held"], "it is on record, once"
+    line.ledger.close()

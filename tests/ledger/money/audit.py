@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, func, select, text
 from avatar_pipeline.budget.types import Amounts, Payer, cost, lines
 from avatar_pipeline.ledger.database import reading
 from avatar_pipeline.ledger.schema import Base
+from avatar_pipeline.ledger.spend_forgetting import FORGOTTEN
 from avatar_pipeline.ledger.spend_schema import AccountRow, AttemptRow, EntryRow, ReservationRow, TotalRow
 
 MONEY = ("spend_accounts", "spend_totals", "reservations", "spend_attempts", "spend_entries", "budget_changes")
@@ -166,7 +167,8 @@ def _reservations(connection: Connection) -> Iterator[str]:
             provider.amount if provider else 0,
             provider.characters if provider else 0,
         )
-        if is_ != should:
+        # Of an avatar that was forgotten, entries no longer say which request they were for.
+        if is_ != should and row.purpose != FORGOTTEN:
             yield f"reservation {row.key} has used {is_}, but its entries add up to {should}"
         if row.open_attempts != waiting[row.key]:
             yield f"reservation {row.key} waits for {row.open_attempts} attempts, not {waiting[row.key]}"

@@ -55,7 +55,7 @@ class Books:
     def hard(self, rule: Rule, name: str, at: datetime) -> Fraction:
         """The limit at a moment, with what the period before left."""
         base = self._in_force(rule, name, at, self.changes)
-        if not rule.carry:
+        if not rule.carry or not base:
             return base
         start, _ = window(rule.period, at)
         last = start - US
@@ -64,14 +64,20 @@ class Books:
         return base + max(Fraction(0), min(unspent, rule.carry * before))
 
     def _in_force(self, rule: Rule, name: str, at: datetime, changes: list[Change]) -> Fraction:
-        amount = Fraction(rule.hard)
+        amount, since = Fraction(rule.hard), 0
         for limit in (rule.instance(name), rule.id):
-            lasting = [change for change in changes if change.limit == limit and change.action in ("set", "clear")]
-            if lasting and lasting[-1].action == "set":
-                amount = Fraction(lasting[-1].amount)
+            lasting = [
+                number
+                for number, change in enumerate(changes)
+                if change.limit == limit and change.action in ("set", "clear")
+            ]
+            if lasting and changes[lasting[-1]].action == "set":
+                amount = Fraction(changes[lasting[-1]].amount)
+                # Who allows nothing at all means what was allowed on top before, too.
+                since = 0 if amount else lasting[-1]
                 break
         revoked = {change.override for change in changes if change.action == "revoke"}
-        for change in changes:
+        for change in changes[since:]:
             if change.action == "override" and change.limit in (rule.instance(name), rule.id):
                 amount += change.amount if change.expires > at and change.override not in revoked else 0
         return amount
