@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -17,7 +18,7 @@ from avatar_pipeline.forgetting import forget_runs_of
 from avatar_pipeline.observing import collect
 from avatar_pipeline.settings import Settings
 from avatar_pipeline.stages.line import open_line
-from avatar_pipeline.stages.reconcile import reconcile
+from avatar_pipeline.stages.reconcile import UNSEEN, reconcile
 
 PROCESS_TAG = "avatar/process"
 BUILD_AVATAR = "build_avatar"
@@ -133,34 +134,38 @@ def _what_went_wrong(result: dg.ExecuteInProcessResult, settings: Settings) -> A
     return RunFailed("The run failed before any step.", remedy=f"See run {result.run_id} in the UI.")
 
 
-def _settle_the_dead(instance: dg.DagsterInstance, settings: Settings, batches: Sequence[str]) -> None:
+def _settle_the_dead(instance: dg.DagsterInstance, settings: Settings, dead: Sequence[dg.DagsterRun]) -> None:
     """Settle what killed processes spent, and end what nobody waits for any more: the money put aside for it is free.
 
-    No sensor does that where nothing but the command line runs.
+    No sensor does that where nothing but the command line runs. What a process was metered up to is what it spent: it
+    is known to be gone, so nothing more is waited for.
     """
+    gone = {run.run_id for run in dead}
     with open_line(settings) as line:
-        for batch_id in batches:
+        for batch_id in [run.tags.get("dagster/partition", "") for run in dead if run.job_name == MAKE_CLIP_BATCH]:
             for record in line.requests.list(batch_id=batch_id, states=("queued", "claimed", "running", "held")):
                 if record.request.request_id.startswith(SAY):
                     told = f"The command that asked for {record.request.request_id} was killed."
                     line.requests.fail(record.request.request_id, WorkerLost(told, remedy="Call it again."))
-        reconcile(line, collect(instance, line))
+        ends = {one.key: one.metered_until for one in line.spend.open_attempts() if one.run_id in gone}
+        seen = [
+            replace(one, ended_at=ends[one.key], ending=UNSEEN) if one.key in ends else one
+            for one in collect(instance, line)
+        ]
+        reconcile(line, seen)
 
 
-def _fail_runs_of_dead_processes(instance: dg.DagsterInstance) -> list[str]:
-    """Close runs that this command started and that were killed, and give back the pool slots they held.
-
-    Return the batches that they were at.
+def _fail_runs_of_dead_processes(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Close runs that this command started and that were killed, and give back the pool slots they held; return them.
 
     No daemon watches a run inside the command line's process, so the next one does.
     """
-    batches: list[str] = []
+    dead: list[dg.DagsterRun] = []
     unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
     for run in instance.get_runs(unfinished):
         host, _, pid = run.tags.get(PROCESS_TAG, "").partition(":")
         if host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists():
             instance.report_run_failed(run, message=f"Its process {pid} is gone.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-            if run.job_name == MAKE_CLIP_BATCH:
-                batches.append(run.tags.get("dagster/partition", ""))
-    return batches
+            dead.append(run)
+    return dead

@@ -14,12 +14,13 @@ Course in Credibility Theory and its Applications", Springer 2005, chapters 4 an
 in P. R. Winters, "Forecasting sales by exponentially weighted moving averages", Management Science 6 (1960).
 
 All else is learnt by walking back: what would have been said a day ago, two, three..., at this hour and of what was
-known then, up to two thirds of the history, against what came (W. H. Williams and M. L. Goodman, "A simple method for
-the construction of empirical confidence limits for economic forecasts", JASA 66, 1971). Of a day's errors come the best
-half-life, R (shrunk to 1 as by W. James and C. Stein, 1961) and V: φ is noise that evens out over time, b what is wrong
-with level and profile and does not, c how much more of that a week's errors have than a day's. The fit is the same for
-every window, so that a longer one never has a lower end of its interval. t is Student's, of as many degrees of freedom
-as days were looked back on (M. Abramowitz and I. A. Stegun, "Handbook of Mathematical Functions", 26.7.5).
+known then, up to two thirds of the history and four weeks, against what came (W. H. Williams and M. L. Goodman, "A
+simple method for the construction of empirical confidence limits for economic forecasts", JASA 66, 1971). Of a day's
+errors come the best half-life, R (shrunk to 1 as by W. James and C. Stein, 1961) and V: φ is noise that evens out over
+time, b what is wrong with level and profile and does not, c how much more of that a week's errors have than a day's.
+The fit is the same for every window, so that a longer one never has a lower end of its interval. t is Student's, of as
+many degrees of freedom as days were looked back on (M. Abramowitz and I. A. Stegun, "Handbook of Mathematical
+Functions", 26.7.5).
 
 Only alerts are made of it: nothing is refused because of a forecast. It is a guess, and not money that anybody keeps,
 so it is worked out in floats.
@@ -51,6 +52,7 @@ _USUAL = 1
 """Which half-life is used until there are days enough to choose by."""
 _ENOUGH_DAYS = 7
 """Days looked back on before they choose the half-life and correct the bias: one of each day of the week."""
+_FURTHEST = 4 * HOURS_OF_WEEK
 _LEAST_CREDIBILITY = 0.5
 """K is at least what this many mean hours cost: a few hours that are alike by chance prove nothing."""
 _UNKNOWN = 0.25
@@ -163,13 +165,13 @@ def crossed(limit: Limit, standing: Standing, expected: Forecast | None = None) 
 
 
 def _views(history: Sequence[float], offset: int) -> list[_View]:
-    """Return what was known at this hour of each day, from a third of the history on (a day at least), to now."""
+    """Return what was known at this hour of each day, from a third of the history on, to now; of four weeks at most."""
     count = len(history)
     counts, sums, squares = [0] * HOURS_OF_WEEK, [0.0] * HOURS_OF_WEEK, [0.0] * HOURS_OF_WEEK
     # Weights that grow, not such that fade: nothing has to be weighed anew. 8 weeks are 112 half-lives at most.
     amounts = [0.0 for _ in _HALF_LIVES]
     weights = [[0.0] * HOURS_OF_WEEK for _ in _HALF_LIVES]
-    earliest = max(_DAY, count // 3)
+    earliest = max(_DAY, count // 3, count - _FURTHEST)
     found = []
     for step in range(count + 1):
         if step == count or (step >= earliest and (count - step) % _DAY == 0):

@@ -1,6 +1,8 @@
 """The forecast follows level and hour of the week, is honest about its width, and never takes back what is spent."""
 
+import math
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from avatar_pipeline.budget.config import Limit, Period
 from avatar_pipeline.budget.forecast import ENOUGH_HOURS, HOUR, Crossing, Forecast, crossed, forecast
-from avatar_pipeline.budget.periods import Window
+from avatar_pipeline.budget.periods import Window, window
 from avatar_pipeline.budget.types import ALL, Standing, Unit
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -76,8 +78,8 @@ def test_what_is_older_than_eight_weeks_says_nothing() -> None:
 
 def test_the_last_24_hours_have_no_forecast_but_what_is_spent() -> None:
     spent = Decimal(5)
-    for window in (Window(NOW - timedelta(days=1), None), until(NOW)):
-        assert forecast(past(100, Decimal(1)), window, NOW, spent=spent) == Forecast(spent, spent, spent, 100)
+    for span in (Window(NOW - timedelta(days=1), None), until(NOW)):
+        assert forecast(past(100, Decimal(1)), span, NOW, spent=spent) == Forecast(spent, spent, spent, 100)
 
 
 def test_four_in_five_days_end_within_the_interval() -> None:
@@ -89,6 +91,75 @@ def test_four_in_five_days_end_within_the_interval() -> None:
         truth = sum(Decimal(source.randrange(0, 2000)) / 100 for _ in range(24))
         hits += found.low <= truth <= found.high
     assert 40 <= hits <= 58
+
+
+MONDAY = datetime(2026, 9, 7, tzinfo=UTC)
+
+
+def busy(hour: int) -> float:
+    """How busy an hour since Monday is: from 8 to 20 on working days 1, less at night and at the weekend."""
+    return (1 if 8 <= hour % 24 < 20 else 0.15) * (0.3 if hour // 24 % 7 >= 5 else 1)
+
+
+def clips(source: random.Random, mean: float) -> int:
+    """A Poisson number, by Knuth's method."""
+    bound, count, product = math.exp(-mean), 0, source.random()
+    while product > bound:
+        count, product = count + 1, product * source.random()
+    return count
+
+
+def business(source: random.Random, hour: int) -> float:
+    return 0.2 * clips(source, 5 * busy(hour))
+
+
+def sparse(source: random.Random, hour: int) -> float:
+    return 0.5 * clips(source, 0.3 * busy(hour))
+
+
+def heavy_tailed(source: random.Random, hour: int) -> float:
+    return 0.2 * clips(source, 5 * busy(hour)) * math.exp(source.gauss(0, 0.8))
+
+
+def growing(source: random.Random, hour: int) -> float:
+    return business(source, hour) * math.exp(hour / 24 * 0.01)
+
+
+def outcome(
+    load: Callable[[random.Random, int], float], period: Period, weeks: int, seed: int
+) -> tuple[Forecast, Decimal]:
+    """A forecast at some hour of the week after so many weeks of a load, and what the period came to."""
+    source = random.Random(seed)
+    present = weeks * 168 + source.randrange(168)
+    now = MONDAY + present * HOUR
+    span = window(period, "UTC", now)
+    assert span.end is not None
+    first, end = (span.start - MONDAY) // HOUR, (span.end - MONDAY) // HOUR
+    amounts = [round(Decimal(load(source, hour)), 6) for hour in range(end)]
+    hourly = {MONDAY + hour * HOUR: amount for hour, amount in enumerate(amounts[:present])}
+    found = forecast(hourly, span, now, spent=sum(amounts[first:present], Decimal(0)))
+    return found, sum(amounts[first:], Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("load", "period", "weeks", "most_off"),
+    [
+        (business, Period.DAY, 4, 0.06),
+        (business, Period.WEEK, 4, 0.03),
+        (business, Period.DAY, 2, 0.08),
+        (sparse, Period.DAY, 4, 0.25),
+        (heavy_tailed, Period.DAY, 4, 0.12),
+        (growing, Period.DAY, 4, 0.06),
+    ],
+)
+def test_the_interval_holds_about_as_often_as_it_says_and_the_middle_is_not_biased(
+    load: Callable[[random.Random, int], float], period: Period, weeks: int, most_off: float
+) -> None:
+    outcomes = [outcome(load, period, weeks, seed) for seed in range(24)]
+    held = sum(found.low <= truth <= found.high for found, truth in outcomes)
+    assert 16 <= held <= 23
+    off = sorted(float(found.expected / truth) - 1 for found, truth in outcomes if truth)
+    assert abs(off[len(off) // 2]) <= most_off
 
 
 money = st.decimals(0, 10**4, places=6)
@@ -125,9 +196,9 @@ def test_more_time_or_more_spent_is_never_forecast_lower(
 @few
 @given(histories.filter(lambda hourly: sum(hourly.values()) > 1), minutes)
 def test_twice_the_spending_is_twice_the_forecast(hourly: dict[datetime, Decimal], ahead: int) -> None:
-    window = until(NOW + timedelta(minutes=ahead))
-    one = forecast(hourly, window, NOW, spent=Decimal(0))
-    two = forecast({hour: 2 * amount for hour, amount in hourly.items()}, window, NOW, spent=Decimal(0))
+    span = until(NOW + timedelta(minutes=ahead))
+    one = forecast(hourly, span, NOW, spent=Decimal(0))
+    two = forecast({hour: 2 * amount for hour, amount in hourly.items()}, span, NOW, spent=Decimal(0))
     assert abs(two.expected - 2 * one.expected) < Decimal("0.00001")
     assert abs(two.high - 2 * one.high) < Decimal("0.00001")
 

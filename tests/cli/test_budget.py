@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,6 +25,7 @@ from avatar_pipeline.stages.admission import sift
 from avatar_pipeline.stages.build_budget import Builds
 from avatar_pipeline.stages.line import Line
 from tests.cli.test_requests import arrive, know_avatar
+from tests.conftest import avatar_environment
 
 ROOT = Path(__file__).parents[2]
 BUDGETS = {
@@ -488,3 +492,29 @@ def test_the_commands_in_the_page_are_there(avatar, line: Line) -> None:
     assert named == {"show", "set", "override", "explain", "alerts", "changes", "prices"}
     for name in named:
         assert avatar("budget", name, "--help")[0] == 0
+
+
+def test_money_put_aside_by_a_killed_command_is_free_for_the_next(
+    own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets = tmp_path / "budgets.json"
+    told = {"version": 1, "budgets": [{"name": "everything", "scope": "all", "day": "0.90"}]}
+    budgets.write_text(json.dumps(told))
+    environment = avatar_environment(own_home) | {"AVATAR_BUDGETS": str(budgets)}
+    command = [sys.executable, "-m", "avatar_pipeline.cli", "say", "ada"]
+    words = "One, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve."
+    killed = subprocess.Popen([*command, words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    monkeypatch.setenv("AVATAR_BUDGETS", str(budgets))
+    with open_line() as line:
+        while not any(one.asset == "rendered_clips" for one in line.spend.open_attempts()):
+            assert killed.poll() is None, "it ended before it could be killed"
+            time.sleep(0.05)
+        killed.kill()
+        killed.wait()
+        assert line.spend.standings(Payer())[0][1].reserved > Decimal("0.4")
+        done = subprocess.run([*command, "Yes."], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        standing = line.spend.standings(Payer())[0][1]
+        assert standing.reserved == 0
+        assert standing.settled > 0
+        assert line.spend.open_attempts() == []
