@@ -18,8 +18,9 @@ from avatar_pipeline.stages.observed import ObservedAttempt, named
 from avatar_pipeline.stages.reconcile import QUIET
 
 PARTITION_TAG = "dagster/partition"
-RECENT = timedelta(hours=1)
-"""How long after its end a run is looked at for attempts of which the ledger never heard."""
+RECENT, SELDOM = timedelta(minutes=5), timedelta(hours=1)
+"""How long after its end a run is looked at for attempts of which the ledger never heard: at each look, and every ten
+minutes, for what happened while nobody looked."""
 _MOST_RECENT = 1000
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _TICKET = "step/"
@@ -38,7 +39,8 @@ def collect(instance: dg.DagsterInstance, line: Line) -> list[ObservedAttempt]:
     unbegun = _unbegun(line, {attempt.key for attempt in attempts})
     jobs = line.settings.executor != "in_process"
     wanted = {attempt.run_id for attempt in attempts} | {run_id for run_id, _, _ in unbegun}
-    runs = _runs(instance, wanted, since=now - RECENT if jobs else None)
+    far = now.minute % 10 == 0
+    runs = _runs(instance, wanted, since=now - (SELDOM if far else RECENT) if jobs else None)
     signs = line.beats.last(sorted(wanted & runs.keys()))
     log = EventLog(instance)
     placed = {attempt.run_id for attempt in attempts if attempt.profile}

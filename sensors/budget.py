@@ -108,7 +108,9 @@ def _is_due(instance: dg.DagsterInstance) -> bool:
 
 def _observation(watched: Watched) -> dg.AssetObservation:
     """Tell how the fullest limits stand, in figures that the UI plots, and all of it in a table."""
-    fullest = sorted(watched.outlooks, key=lambda one: (-one.standing.share, one.limit.id))[:LIMITS_SHOWN]
+    # Observations are kept for ever: no avatar is named.
+    shown_limits = [one for one in watched.outlooks if not one.limit.names_avatar]
+    fullest = sorted(shown_limits, key=lambda one: (-one.standing.share, one.limit.id))[:LIMITS_SHOWN]
     shown: dict[str, float | int | dg.MetadataValue] = {
         "limits": len(watched.outlooks),
         "hard_stops": len(watched.stops),

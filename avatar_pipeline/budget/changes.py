@@ -62,12 +62,12 @@ def in_force(limit: Limit, changes: Sequence[Change], now: datetime) -> Decimal:
 def raised_at(limit: Limit, changes: Sequence[Change], since: datetime) -> datetime | None:
     """Return when, after `since`, a person last raised a limit; None if nobody did."""
     mine = sorted((one for one in changes if one.limit_id in (limit.id, limit.rule_id)), key=lambda one: one.id)
-    raised = None
-    for number, change in enumerate(mine):
-        if change.at > since and in_force(limit, mine[: number + 1], change.at) > in_force(
-            limit, mine[:number], change.at
-        ):
+    raised, before = None, limit.hard
+    for number, change in enumerate(mine, start=1):
+        after = in_force(limit, mine[:number], change.at)
+        if change.at > since and after > before:
             raised = change.at
+        before = after
     return raised
 
 

@@ -68,6 +68,11 @@ class Limit:
         return self.id.partition("@")[0]
 
     @property
+    def names_avatar(self) -> bool:
+        """Whether its id names one avatar of many: what is kept for long, such as reports, leaves it out."""
+        return self.scope.kind is ScopeKind.AVATAR and self.id != self.rule_id
+
+    @property
     def each(self) -> bool:
         """Whether it is a rule for each of its kind."""
         return self.scope.kind is not ScopeKind.ALL and not self.scope.name

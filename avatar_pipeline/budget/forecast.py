@@ -18,9 +18,9 @@ known then, up to two thirds of the history and four weeks, against what came (W
 simple method for the construction of empirical confidence limits for economic forecasts", JASA 66, 1971). Of a day's
 errors come the best half-life, R (shrunk to 1 as by W. James and C. Stein, 1961) and V: φ is noise that evens out over
 time, b what is wrong with level and profile and does not, c how much more of that a week's errors have than a day's.
-The fit is the same for every window, so that a longer one never has a lower end of its interval. t is Student's, of as
-many degrees of freedom as days were looked back on (M. Abramowitz and I. A. Stegun, "Handbook of Mathematical
-Functions", 26.7.5).
+The fit is the same for every window, so that the interval of a longer one never ends lower. t is Student's, of as many
+degrees of freedom as days were looked back on (M. Abramowitz and I. A. Stegun, "Handbook of Mathematical Functions",
+26.7.5).
 
 Only alerts are made of it: nothing is refused because of a forecast. It is a guess, and not money that anybody keeps,
 so it is worked out in floats.
@@ -53,6 +53,7 @@ _USUAL = 1
 _ENOUGH_DAYS = 7
 """Days looked back on before they choose the half-life and correct the bias: one of each day of the week."""
 _FURTHEST = 4 * HOURS_OF_WEEK
+"""How far is looked back: it is most of the work."""
 _LEAST_CREDIBILITY = 0.5
 """K is at least what this many mean hours cost: a few hours that are alike by chance prove nothing."""
 _UNKNOWN = 0.25
@@ -69,7 +70,7 @@ _STEPS = (
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What will have been spent when the window ends: expected, and 80 % sure to be from `low` to `high`.
+    """What will have been spent when the window ends: expected, and meant to be from `low` to `high` in 80 %.
 
     Never below what is spent already. `hours_seen`: how many hours of history it was made of; 0: it knows nothing.
     """

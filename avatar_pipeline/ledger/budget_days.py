@@ -40,8 +40,12 @@ def standings_at(engine: Engine, plan: Plan, at: Mapping[Period, datetime]) -> l
 
 
 def alerts_between(engine: Engine, start: datetime, end: datetime) -> list[Alert]:
-    """Return the crossings of thresholds that somebody was told of from `start` up to `end`, in order of time."""
+    """Return the crossings of thresholds that somebody was told of from `start` up to `end`, in order of time.
+
+    Those of single avatars' limits are left out, for they name these.
+    """
     query = select(BudgetAlertRow).where(BudgetAlertRow.at >= start, BudgetAlertRow.at < end)
+    query = query.where(~BudgetAlertRow.limit_id.contains("@avatar:"))
     query = query.order_by(BudgetAlertRow.at, BudgetAlertRow.limit_id, BudgetAlertRow.threshold)
     with reading(engine) as session:
         return [

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Engine, String, and_, cast, delete, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, String, and_, cast, delete, literal, select, update
 from sqlalchemy.orm import Session
 
 from avatar_pipeline.budget.types import Scope, ScopeKind
 from avatar_pipeline.clock import utc_now
+from avatar_pipeline.ledger.budget_alerts import callback_name
 from avatar_pipeline.ledger.database import chunks, delete_in_pages
+from avatar_pipeline.ledger.schema import CallbackRow
 from avatar_pipeline.ledger.spend_attempts import ATTEMPTS
 from avatar_pipeline.ledger.spend_entries import ENTRIES
 from avatar_pipeline.ledger.spend_posting import RESERVATIONS, Posting
@@ -55,8 +57,17 @@ def forget_avatar_in(session: Session, avatar_id: str, now: datetime | None = No
     scope = str(Scope(ScopeKind.AVATAR, avatar_id))
     for table in (TOTALS, ACCOUNTS):
         posting.connection.execute(delete(table).where(table.c.scope == scope))
-    alerts = delete(BudgetAlertRow).where(BudgetAlertRow.limit_id.endswith(f"@{scope}", autoescape=True))
-    posting.connection.execute(alerts)
+    _forget_alerts(posting.connection, scope)
+
+
+def _forget_alerts(connection: Connection, scope: str) -> None:
+    """Delete the alerts of the limits of one scope, and their webhooks, sent or not."""
+    of_scope = BudgetAlertRow.limit_id.endswith(f"@{scope}", autoescape=True)
+    columns = (BudgetAlertRow.limit_id, BudgetAlertRow.period_start, BudgetAlertRow.kind, BudgetAlertRow.threshold)
+    names = [callback_name(*row) for row in connection.execute(select(*columns).where(of_scope))]
+    for some in chunks(names):
+        connection.execute(delete(CallbackRow).where(CallbackRow.request_id.in_(some)))
+    connection.execute(delete(BudgetAlertRow).where(of_scope))
 
 
 def forget_settled(posting: Posting, attempt_key: str, keys: Iterable[str]) -> None:

@@ -180,12 +180,13 @@ def _tell(line: Line, outlooks: Iterable[Outlook]) -> tuple[Alert, ...]:
     for known in line.budgets.alerts(since, limit=MOST_ALERTS):
         told.setdefault((known.limit_id, known.kind, known.threshold), []).append(known)
     alerts = []
-    changes = line.budgets.changes()
+    raises = _Raises(line)
     for one, crossing in crossings:
         same = told.get((one.limit.id, crossing.kind, crossing.threshold), ())
         standing = one.standing
-        since = _since(line, one, crossing, changes)
-        if any(_is_told(alert, standing, since) for alert in same):
+        since = raises.since(one, crossing) if same else standing.starts_at
+        # The last 24 hours begin anew every quarter of an hour: told once within them is told.
+        if any(known.at >= since for known in same):
             continue
         alert = Alert(
             limit_id=standing.limit_id,
@@ -209,27 +210,41 @@ def _tell(line: Line, outlooks: Iterable[Outlook]) -> tuple[Alert, ...]:
     return tuple(alerts)
 
 
-def _since(line: Line, one: Outlook, crossing: Crossing, changes: Sequence[Change]) -> datetime:
-    """Return since when a crossing is the same: the period's beginning, or a raise since then after which it was open.
+class _Raises:
+    """When limits were raised, looked up as it is asked for."""
 
-    Who raises a limit because of an alert wants to be told again when the new one is nearly spent, and not at once of
-    what was spent before. That is known by the hour.
-    """
-    standing = one.standing
-    raised = raised_at(one.limit, changes, standing.starts_at)
-    if raised is None or crossing.kind != "actual":
-        return raised or standing.starts_at
-    hour = raised.replace(minute=0, second=0, microsecond=0)
-    hourly = line.spend.hourly(standing.scope, standing.unit, standing.starts_at)
-    before = sum((amount for at, amount in hourly.items() if at < hour), Decimal(0))
-    return raised if before < crossing.threshold * standing.hard else standing.starts_at
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._changes: dict[str, list[Change]] | None = None
+        self._raised: dict[tuple[str, datetime], datetime | None] = {}
 
+    def since(self, one: Outlook, crossing: Crossing) -> datetime:
+        """Return since when a crossing is the same: the period's beginning, or a raise after which it was open again.
 
-def _is_told(alert: Alert, standing: Standing, since: datetime) -> bool:
-    """The last 24 hours begin anew every quarter of an hour: told once within them is told."""
-    if standing.period == Period.ROLLING:
-        return alert.at >= since
-    return alert.period_start == since
+        Who raises a limit because of an alert wants to be told again when the new one is nearly spent, and not at once
+        of what was spent before. That is known by the hour.
+        """
+        standing = one.standing
+        raised = self._last(one.limit, standing.starts_at)
+        if raised is None or crossing.kind != "actual":
+            return raised or standing.starts_at
+        hour = raised.replace(minute=0, second=0, microsecond=0)
+        hourly = self._line.spend.hourly(standing.scope, standing.unit, standing.starts_at)
+        before = sum((amount for at, amount in hourly.items() if at < hour), Decimal(0))
+        return raised if before < crossing.threshold * standing.hard else standing.starts_at
+
+    def _last(self, limit: Limit, since: datetime) -> datetime | None:
+        if self._changes is None:
+            self._changes = {}
+            for change in self._line.budgets.changes():
+                self._changes.setdefault(change.limit_id, []).append(change)
+        own = self._changes.get(limit.id, []) if limit.id != limit.rule_id else []
+        # Those without a change of their own share the rule's.
+        name = limit.id if own else limit.rule_id
+        if (name, since) not in self._raised:
+            mine = [*own, *self._changes.get(limit.rule_id, [])]
+            self._raised[name, since] = raised_at(limit, mine, since)
+        return self._raised[name, since]
 
 
 def _message(one: Outlook, crossing: Crossing, timezone: str) -> str:
@@ -252,7 +267,9 @@ def _message(one: Outlook, crossing: Crossing, timezone: str) -> str:
 def _figures(
     line: Line, standings: Sequence[tuple[Limit, Standing]], alerts: Sequence[Alert], stops: Sequence[Stop]
 ) -> str:
-    fullest = sorted((standing for _, standing in standings), key=lambda one: (-one.share, one.limit_id))
+    # Said at every tick, and kept by Dagster: no avatar is named.
+    shown = (standing for limit, standing in standings if not limit.names_avatar)
+    fullest = sorted(shown, key=lambda one: (-one.share, one.limit_id))
     told = [_share(standing) for standing in fullest[:SHOWN]]
     if len(fullest) > SHOWN:
         told.append(f"{len(fullest) - SHOWN} more limits")

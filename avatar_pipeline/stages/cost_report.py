@@ -91,7 +91,8 @@ def _outlooks(line: Line, begin: datetime, now: datetime) -> tuple[int, list[Out
     if now - begin > _REMEMBERED:
         return 0, None
     at = moments(line.plan.timezone, begin, now)
-    standings = standings_at(line.ledger.engine, line.plan, at)
+    # A report outlives the avatars that it tells of.
+    standings = [each for each in standings_at(line.ledger.engine, line.plan, at) if not each[0].names_avatar]
     return len(standings), outlooks(standings, line.spend.hourly, at)
 
 
