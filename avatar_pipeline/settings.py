@@ -132,21 +132,21 @@ class Settings(BaseSettings):
     elevenlabs_seed: int = Field(default=1, ge=0, le=4294967295)
     elevenlabs_timeout_seconds: float = Field(default=120.0, gt=0)
     """How long one call to ElevenLabs may be silent."""
-    elevenlabs_price_per_1000_credits: Decimal = Field(default=Decimal("0.20"), ge=0)
+    elevenlabs_price_per_1000_credits: Decimal = Field(default=Decimal("0.20"), ge=0, le=1000, decimal_places=6)
     """US dollars, for the costs that are shown. The default is the Starter plan's, 2026-09."""
 
     jaw: float = Field(default=1.0, ge=0.5, le=1.5)
     lips: float = Field(default=1.0, ge=0.5, le=1.5)
     """How far the jaw opens, and the lips move, in speech; lips that are to meet do so in any case."""
 
-    worker_price_per_hour: Decimal = Field(default=Decimal("0.526"), ge=0)
+    worker_price_per_hour: Decimal = Field(default=Decimal("0.526"), ge=0, le=1000, decimal_places=6)
     """US dollars. The default is a g4dn.xlarge, on demand, us-east-1, 2026-07-20."""
 
     budgets: Path | None = None
     """YAML or JSON file with what may be spent; see docs/budget.md. Unset, everything is admitted, and written down."""
-    price_cap: Decimal = Field(default=Decimal(40), gt=0)
+    price_cap: Decimal = Field(default=Decimal(40), gt=0, le=1000, decimal_places=6)
     """US dollars an hour for a machine whose price nobody knows."""
-    price_stale_days: int = Field(default=30, ge=1)
+    price_stale_days: int = Field(default=30, ge=1, le=36500)
     """Prices that are older are reported as stale."""
     price_refresh: bool = False
     """Whether prices are looked up at AWS every day; region and keys as boto3 finds them."""

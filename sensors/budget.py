@@ -124,8 +124,10 @@ def _observation(watched: Watched) -> dg.AssetObservation:
             shown[f"{one.limit.id} forecast"] = float(one.forecast.expected)
     rows = ["| limit | spent | reserved | limit | share | forecast |", "|---|---|---|---|---|---|", *map(_row, fullest)]
     shown["standings"] = dg.MetadataValue.md("\n".join(rows))
-    if watched.alerts:
-        shown["raised"] = dg.MetadataValue.md("\n".join(f"- {alert.message}" for alert in watched.alerts))
+    named = {one.limit.id for one in watched.outlooks} - {one.limit.id for one in shown_limits}
+    raised = [alert.message for alert in watched.alerts if alert.limit_id not in named]
+    if raised:
+        shown["raised"] = dg.MetadataValue.md("\n".join(f"- {message}" for message in raised))
     return dg.AssetObservation(budgets.key, description=watched.figures, metadata=shown)
 
 

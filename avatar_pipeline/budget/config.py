@@ -69,8 +69,8 @@ class Limit:
 
     @property
     def names_avatar(self) -> bool:
-        """Whether its id names one avatar of many: what is kept for long, such as reports, leaves it out."""
-        return self.scope.kind is ScopeKind.AVATAR and self.id != self.rule_id
+        """Whether it names one avatar: what is kept for long, such as reports, leaves it out."""
+        return self.scope.kind is ScopeKind.AVATAR and self.scope.name != ""
 
     @property
     def each(self) -> bool:

@@ -64,6 +64,19 @@ def sift(line: Line, *, limit: int = LOOKED_AT) -> Sifted:
     return Sifted(held, released, affordable)
 
 
+def comes_after(line: Line, request: ClipRequest, held_by: str | None, *, limit: int = LOOKED_AT) -> Admission:
+    """Say what is left for a clip, waiting or held by `held_by`, when those have been admitted that come before it."""
+    held = [] if held_by is None else line.requests.held_by_budget(held_by, limit)
+    rows = sorted((*line.requests.waiting_clips(limit), *held), key=lambda row: (-row.request.priority, row.position))
+    voices = line.ledger.voices_of({row.request.avatar_id for row in rows} | {request.avatar_id})
+    outlook = _Outlook(line)
+    for row in rows:
+        if row.request.request_id == request.request_id:
+            break
+        outlook.admit(row.request, voices.get(row.request.avatar_id, ""))
+    return outlook.look(request, voices.get(request.avatar_id, ""))
+
+
 def _held(line: Line, outlook: _Outlook, limit: int) -> list[Candidate]:
     """Return clips that are held by limits which do not refuse them any more.
 

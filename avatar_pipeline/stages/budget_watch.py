@@ -15,7 +15,7 @@ from avatar_pipeline.budget.changes import Change, raised_at
 from avatar_pipeline.budget.config import Limit, Period
 from avatar_pipeline.budget.figures import PER, figure, moment, percent, with_unit
 from avatar_pipeline.budget.forecast import HISTORY, Crossing, Forecast, crossed, forecast
-from avatar_pipeline.budget.gate import decide
+from avatar_pipeline.budget.gate import URGENT_PRIORITY, decide
 from avatar_pipeline.budget.periods import Window
 from avatar_pipeline.budget.types import ALL, Demand, Payer, Scope, Standing, Unit, lines
 from avatar_pipeline.ledger.budget_alerts import Alert
@@ -106,7 +106,7 @@ def batch_refused(line: Line) -> str | None:
         return None
     standings = line.spend.standings(Payer())
     for asset in sorted(BATCH_ASSETS):
-        demand = Demand(f"look/{asset}", asset, Payer(), look_amounts(line, asset))
+        demand = Demand(f"look/{asset}", asset, Payer(), look_amounts(line, asset), priority=URGENT_PRIORITY)
         admission = decide(demand, standings, line.clock(), timezone=line.plan.timezone)
         if not admission.admitted:
             return f"A batch would stop at {asset}: {admission.reason}"

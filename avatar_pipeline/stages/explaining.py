@@ -17,8 +17,8 @@ from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.ledger.records import RequestRecord
 from avatar_pipeline.ledger.spend_views import ReservationView
 from avatar_pipeline.ledger.unit_costs import cost_of_avatar, figures_of_clip
-from avatar_pipeline.stages.admission import LOOKED_AT
-from avatar_pipeline.stages.build_budget import Builds
+from avatar_pipeline.stages.admission import LOOKED_AT, comes_after
+from avatar_pipeline.stages.build_budget import Builds, avatars_of, held_avatars
 from avatar_pipeline.stages.line import Line
 
 _NAMED = 3
@@ -134,11 +134,17 @@ def _waiting(
 ) -> Explanation:
     now = decide(demand, standings, line.clock(), timezone=line.plan.timezone)
     answer = told(now, line.plan.timezone)
+    outbid = now.admitted and line.plan.rules and _is_outbid(line, record)
     if record.state == "queued":
         sentences = ["It is queued.", *_waits_for_avatar(line, record), *answer]
     elif record.held_by is None:
         until = f"at {_at(line, record.held_until)}" if record.held_until else "when it is released"
-        sentences = [f"It is held, and not by a budget: {_note(line, record)}", f"It goes on {until}.", *answer]
+        sentences = [f"It is held, and not by a budget: {_note(line, record)}", f"It goes on {until}."]
+    elif outbid:
+        sentences = [
+            f"It is held by the budget {record.held_by}. There is room for it, and those that come before it take it.",
+            "The budget sensor lets it go on when there is more: as work ends and gives back what it did not need.",
+        ]
     elif now.admitted:
         sentences = [
             f"It is held by the budget {record.held_by}, and there is room for it now.",
@@ -165,6 +171,22 @@ def _waiting(
         retry_at=now.retry_at if by_budget else record.held_until,
         ahead=ahead,
     )
+
+
+def _is_outbid(line: Line, record: RequestRecord) -> bool:
+    """Return whether those that come before it leave no room for a request."""
+    request = record.request
+    if isinstance(request, ClipRequest):
+        return not comes_after(line, request, record.held_by).admitted
+    builds = Builds(line)
+    for waiting in avatars_of(line.requests.waiting_avatars(LOOKED_AT)):
+        if waiting.request_id != request.request_id:
+            builds.reckon(waiting)
+    for held in held_avatars(line):
+        if held.request_id == request.request_id:
+            break
+        builds.refused(held)
+    return builds.refused(request) is not None
 
 
 def _waits_for_avatar(line: Line, record: RequestRecord) -> list[str]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from avatar_pipeline.budget.gate import URGENT_PRIORITY
 from avatar_pipeline.budget.types import MICRO, Amounts, AttemptStart, Demand, Payer, cost
 from avatar_pipeline.errors import BudgetHold
 from avatar_pipeline.ledger.messages import ClipRequest
@@ -99,7 +100,9 @@ def tenant_of(line: Line, avatar_id: str) -> str:
 
 def _demand(line: Line, step: Step, attempt: str) -> Demand:
     if step.asset in BATCH_ASSETS:
-        return Demand(ticket_key(attempt), step.asset, Payer(), look_amounts(line, step.asset))
+        return Demand(
+            ticket_key(attempt), step.asset, Payer(), look_amounts(line, step.asset), priority=URGENT_PRIORITY
+        )
     payer, speech = Payer(), Amounts()
     units = Decimal(1)
     if step.is_of_avatar:
@@ -110,7 +113,8 @@ def _demand(line: Line, step: Step, attempt: str) -> Demand:
             provider, speech = line.estimates.speech(avatar.greeting, avatar.voice)
             payer = replace(payer, provider=provider)
     amounts = line.estimates.work(step.asset, units, speech)
-    return Demand(ticket_key(attempt), step.asset, payer, amounts, units)
+    # Whether work waits for off-peak hours is decided once, where it is begun: a step goes on with what has begun.
+    return Demand(ticket_key(attempt), step.asset, payer, amounts, units, priority=URGENT_PRIORITY)
 
 
 def _upload_seconds(line: Line, step: Step) -> Decimal:

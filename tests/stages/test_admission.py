@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from avatar_pipeline.budget.types import Payer
+from avatar_pipeline.budget.types import Payer, ProviderCharge
 from avatar_pipeline.errors import AvatarError, BudgetHold, InvalidInput
 from avatar_pipeline.ledger.messages import ClipRequest
 from avatar_pipeline.settings import read_settings
-from avatar_pipeline.stages.admission import sift
+from avatar_pipeline.stages.admission import comes_after, sift
 from avatar_pipeline.stages.batches import make_manifest, render_batch, synthesize_batch
+from avatar_pipeline.stages.budget_watch import batch_refused
 from avatar_pipeline.stages.line import Line, open_line
 from avatar_pipeline.stages.paying import Step, hold_step, paid_step
 from tests.stages.benches import add, avatar_row, make_line
@@ -361,3 +362,33 @@ def test_a_held_clip_that_another_limit_refuses_now_does_not_stand_in_the_way(tm
     steps = [event.state for event in line.requests.history("clip-001")]
     assert steps == ["queued", "held", "held"], "it is on record, once"
     line.ledger.close()
+
+
+def test_urgent_clips_do_not_wait_for_off_peak_hours_nor_do_the_steps_that_make_them(
+    tmp_path: Path, clock: Clock
+) -> None:
+    budgets = tmp_path / "budgets.json"
+    degrade = {"at": 0.5, "off_peak": "20:00-07:00"}
+    everything = {"name": "everything", "scope": "all", "day": "1.00", "degrade": degrade}
+    budgets.write_text(json.dumps({"version": 1, "budgets": [everything], "caps": {"clip": "0.10"}}))
+    line = make_line(tmp_path, clock, budgets=budgets)
+    add(line.ledger, avatar_row("ada", NOON))
+    spent = ProviderCharge("x", "elsewhere", None, Payer(), "synthesized_speech", Decimal("0.60"), Decimal(0), NOON)
+    assert line.spend.charge(spent)
+    send(line, 1)
+    send(line, 1, first=2, priority=5)
+    sift(line)
+    assert line.requests.get("clip-001").state == "held"
+    assert batch_refused(line) is None
+    with paid_step(line, Step("run-1", "clip_batch_manifest", 0, "clip_batch_manifest", "batch-1"), None):
+        assert [one.request_id for one in line.requests.claim("batch-1", 10)] == ["clip-002"]
+    line.ledger.close()
+
+
+def test_those_that_come_before_are_reckoned_with(line: Line) -> None:
+    send(line, 12)
+    tenth, eleventh = (line.requests.get(f"clip-{number:03}").request for number in (10, 11))
+    assert isinstance(tenth, ClipRequest)
+    assert isinstance(eleventh, ClipRequest)
+    assert comes_after(line, tenth, None).admitted
+    assert not comes_after(line, eleventh, None).admitted
