@@ -58,7 +58,7 @@ class LineResource(dg.ConfigurableResource):
                 read_settings(),
                 store=self.store,
                 progress=progress,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 guard=guard,
                 cadence=cadence,
             ) as line,
@@ -88,7 +88,7 @@ def _paid(context: dg.AssetExecutionContext, line: Line, step: Step, attempt: Sp
         if begun or not (isinstance(error, BudgetHold) or error is line.money.broken):
             raise
         held = hold_step(line, step, error) if isinstance(error, BudgetHold) else 0
-        context.instance.add_run_tags(context.run_id, {WITHDRAWN_TAG: "budget"})
+        context.instance.add_run_tags(context.run.run_id, {WITHDRAWN_TAG: "budget"})
         raise dg.Failure(
             f"{error} Held until then: {held} requests." if held else str(error),
             metadata={**error.as_dict(), "exit_code": error.exit_code},
@@ -98,7 +98,7 @@ def _paid(context: dg.AssetExecutionContext, line: Line, step: Step, attempt: Sp
 
 def _step(context: dg.AssetExecutionContext) -> Step:
     return Step(
-        run_id=context.run_id,
+        run_id=context.run.run_id,
         step_key=context.op_execution_context.get_step_execution_context().step.key,
         number=context.retry_number,
         asset=context.asset_key.path[-1],
